@@ -1,0 +1,68 @@
+"""Lessons are code: use the definitions of one notebook in another, or in a test."""
+
+import ast
+import pathlib
+import types
+
+import nbformat
+
+FOLDERS = ("notebooks", ".", "..", "../..")
+
+
+def find(name: str) -> pathlib.Path:
+    """Return the path of a chapter's notebook, given its name without the ending.
+
+    Raises:
+        FileNotFoundError: there is no such notebook beside or below the repository's root.
+    """
+    root = pathlib.Path(__file__).resolve().parent.parent
+    for folder in [root / "notebooks", *(pathlib.Path(f) for f in FOLDERS)]:
+        if (folder / f"{name}.ipynb").is_file():
+            return folder / f"{name}.ipynb"
+    raise FileNotFoundError(
+        f"There is no notebook {name}.ipynb: look its name up in the folder notebooks/."
+    )
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
+        return True
+    if isinstance(node, ast.Assign):
+        try:
+            ast.literal_eval(node.value)
+        except ValueError:
+            return False
+        return True
+    return False
+
+
+def definitions(name: str | pathlib.Path) -> types.SimpleNamespace:
+    """Import a notebook's definitions without running its training.
+
+    Only imports, functions, classes and assignments of literal constants of the top level are
+    executed; calls, loops and plots are not.
+
+    Args:
+        name: the notebook's name, for example ``"03_vanilla_gan"``, or a path.
+
+    Returns:
+        A namespace with everything that was defined.
+
+    Raises:
+        FileNotFoundError: there is no such notebook.
+    """
+    path = name if isinstance(name, pathlib.Path) else find(name)
+    notebook = nbformat.read(path, as_version=4)
+    module = types.ModuleType(path.stem.lstrip("0123456789_") or "lesson")
+    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        tree = ast.parse(cell.source, filename=f"{path.name}, code cell {number + 1}")
+        tree.body = [node for node in tree.body if _is_definition(node)]
+        exec(compile(tree, tree_name(path, number), "exec"), module.__dict__)
+    return types.SimpleNamespace(
+        **{k: v for k, v in vars(module).items() if not k.startswith("__")}
+    )
+
+
+def tree_name(path: pathlib.Path, number: int) -> str:
+    """Name a code cell in tracebacks: file and position."""
+    return f"{path.name}, code cell {number + 1}"

@@ -1,0 +1,99 @@
+"""Results: what was measured, beside what was expected.
+
+``record`` keeps a number, ``table`` draws all of them. The table's output also carries the
+numbers as data (``MIME_TYPE``); the batch runner reads them from there into the notebook's
+``metadata.course.results``.
+"""
+
+import html
+import math
+import numbers
+
+from IPython.display import display
+
+MIME_TYPE = "application/vnd.course.results+json"
+COMPARISONS = {
+    "<=": lambda value, target: value <= target,
+    ">=": lambda value, target: value >= target,
+    "==": lambda value, target: value == target,
+}
+_recorded: dict[str, dict] = {}
+
+
+def met(result: dict) -> bool | None:
+    """Return whether a result reaches its target, or None where it has no target."""
+    if result["target"] is None:
+        return None
+    return bool(COMPARISONS[result["op"]](result["value"], result["target"]))
+
+
+def record(name: str, value, target=None, op: str = "<=", unit: str = "") -> float:
+    """Keep one measured number of this notebook under a name.
+
+    Args:
+        name: an identifier such as ``"fid"``; recording a name again replaces it.
+        value: a finite number (Python, NumPy or a scalar tensor).
+        target: the number that was expected, or None for a result without a target.
+        op: how the value compares to its target: ``"<="``, ``">="`` or ``"=="``.
+        unit: the unit to print, for example ``"nats"``.
+
+    Returns:
+        The value as a Python number, so that a cell can go on with it.
+
+    Raises:
+        ValueError: the name is no identifier, the comparison is unknown or the value is not
+            a finite number.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{name!r} is no result name: use letters, digits and underscores.")
+    if op not in COMPARISONS:
+        raise ValueError(f"op is {op!r}: use one of {', '.join(COMPARISONS)}.")
+    value = value if isinstance(value, numbers.Integral) else float(value)
+    value = int(value) if isinstance(value, numbers.Integral) else value
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}: a result must be finite; look at the training above.")
+    target = None if target is None else float(target)
+    _recorded[name] = {"value": value, "target": target, "op": op, "unit": unit}
+    return value
+
+
+def recorded() -> dict[str, dict]:
+    """Return a copy of everything recorded: {name: {value, target, op, unit}}."""
+    return {name: dict(result) for name, result in _recorded.items()}
+
+
+def clear() -> None:
+    """Forget everything recorded (a test or a second run in the same kernel)."""
+    _recorded.clear()
+
+
+def _rows() -> list[tuple[str, str, str, str]]:
+    rows = []
+    for name, result in _recorded.items():
+        unit = f" {result['unit']}" if result["unit"] else ""
+        target = "" if result["target"] is None else f"{result['op']} {result['target']:.4g}{unit}"
+        verdict = {True: "reached", False: "missed", None: ""}[met(result)]
+        rows.append((name, f"{result['value']:.4g}{unit}", target, verdict))
+    return rows
+
+
+def table() -> None:
+    """Draw the table of measured against expected, and store the numbers in the output."""
+    header = ("result", "measured", "expected", "")
+    rows = _rows()
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+             for row in [header, *rows]]  # fmt: skip
+    cells = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(c)}</td>" for c in row)
+        + "</tr>" for row in rows
+    )  # fmt: skip
+    head = "".join(f"<th style='text-align:left'>{c}</th>" for c in header)
+    display(
+        {
+            "text/plain": "\n".join(lines),
+            "text/html": f"<table><tr>{head}</tr>{cells}</table>",
+            MIME_TYPE: recorded(),
+        },
+        raw=True,
+    )

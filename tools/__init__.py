@@ -1,0 +1,1 @@
+"""Maintainers' scripts: environment, batch runner, generators."""
