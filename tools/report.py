@@ -1,0 +1,116 @@
+"""What a run leaves behind for its reader: results.json and report.html.
+
+results.json maps a chapter to its entry: status ("ok" or "failed"), profile, seed, parameters,
+seconds and cpu_seconds, peak_memory_mib, versions, machine, notebook (the executed file), error
+(None, or cell, line and exception) and results {name: {value, target, op, unit}}. A chapter that
+was run over a sweep also has runs (an entry for each combination); its results then hold the mean
+as value, with sd (standard deviation of a sample, divisor n - 1) and n beside it; its seconds are
+the sum and its peak memory is the maximum.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import tempfile
+
+import jinja2
+
+from helpers.results import met
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Write a text file so that a reader finds the old or the new one, never a part of it."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp lets only the owner read
+        os.replace(name, path)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_results(out: pathlib.Path) -> dict[str, dict]:
+    """Return the results.json of an earlier run, or {} where there is none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = out / "results.json"
+    if not path.exists():
+        return {}
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise ValueError("results.json does not map chapters to entries.")
+    return entries
+
+
+def entry(records: list[dict]) -> dict:
+    """Return a chapter's entry of results.json, made from the records of its jobs."""
+    if not records[0]["swept"]:
+        return {k: v for k, v in records[0].items() if k != "swept"}
+    first = records[0]
+    names = {name: None for record in records for name in record["results"]}
+    results = {}
+    for name in names:
+        found = [r["results"][name] for r in records if name in r["results"]]
+        values = [result["value"] for result in found]
+        sd = statistics.stdev(values) if len(values) > 1 else None
+        results[name] = {**found[0], "value": statistics.fmean(values), "sd": sd, "n": len(values)}
+    failed = [record for record in records if record["status"] != "ok"]
+    varied = {name: [r["swept"][name] for r in records] for name in first["swept"]}
+    return {
+        "status": "failed" if failed else "ok",
+        "profile": first["profile"] if "profile" not in varied else varied["profile"],
+        "seed": first["seed"] if "seed" not in varied else varied["seed"],
+        "seconds": round(sum(record["seconds"] for record in records), 2),
+        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 2),
+        "peak_memory_mib": max(record["peak_memory_mib"] for record in records),
+        "versions": first["versions"],
+        "machine": first["machine"],
+        "error": failed[0]["error"] if failed else None,
+        "results": results,
+        "runs": [{k: v for k, v in r.items() if k != "swept"} | {"parameters": r["swept"]}
+                 for r in records],
+    }  # fmt: skip
+
+
+def verdicts(entries: dict[str, dict]) -> tuple[int, int]:
+    """Return how many results reached their target, and how many have one."""
+    judged = [met(result) for e in entries.values() for result in e["results"].values()]
+    judged = [verdict for verdict in judged if verdict is not None]
+    return sum(judged), len(judged)
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds as m:ss, or h:mm:ss."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def write(out: pathlib.Path, entries: dict[str, dict]) -> None:
+    """Write results.json and report.html into ``out``, each of them at once."""
+    entries = dict(sorted(entries.items()))
+    text = json.dumps(entries, indent=1, ensure_ascii=False, default=str)
+    write_atomically(out / "results.json", text + "\n")
+    loader = jinja2.FileSystemLoader(HERE)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["duration"] = duration
+    environment.tests["met"] = lambda result: met(result) is True
+    environment.tests["missed"] = lambda result: met(result) is False
+    reached, judged = verdicts(entries)
+    html = environment.get_template("report.html.jinja").render(
+        entries=entries, reached=reached, judged=judged
+    )
+    write_atomically(out / "report.html", html)
