@@ -22,6 +22,10 @@ from tools import execute, jobs, notebook, report
 
 KEPT_COURSE = ("profile", "seed", "seconds", "source_sha256", "results")
 PAPERMILL_MARK = "papermill-error-cell-tag"
+# Ctrl-C reaches every process of a terminal; the runner alone decides what is stopped.
+DEAF = (
+    "import signal\nfor s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, lambda *_: None)\n"
+)
 LINE_SECONDS = 10  # how often progress is printed where no line can be drawn again
 STOP_SECONDS = 10  # how long an interrupted run waits for its kernels to end
 
@@ -41,17 +45,17 @@ def cluster(address: str | None, workers: int, root: pathlib.Path):
     with contextlib.ExitStack() as stack:
         if address is None:
             stack.enter_context(dask.config.set(quiet))
-            options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
-            environment = {"COURSE_ROOT": str(root)}
-            address = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=workers,
-                    processes=True,
-                    silence_logs=logging.CRITICAL,
-                    env=environment,
-                    **options,
-                )
+            local = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,  # a worker's own memory is not what fills up
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+                env={"COURSE_ROOT": str(root)},
+                preload=[DEAF],
             )
+            address = stack.enter_context(local)
         try:
             client = distributed.Client(address, timeout=15, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
@@ -64,7 +68,7 @@ def cluster(address: str | None, workers: int, root: pathlib.Path):
             client.wait_for_workers(1, timeout=30)
         except TimeoutError:
             raise jobs.Mistake(
-                f"The scheduler at {address} has no workers: start one with 'dask worker {address}'."
+                f"The scheduler at {address} has no workers: start one with 'dask worker'."
             ) from None
         yield client
 
@@ -76,7 +80,7 @@ class Progress:
         self.stream, self.live = stream, stream.isatty()
         self.jobs = {job.name: job for job in todo}
         self.running: dict[str, list] = {}
-        self.drawn = self.printed = 0.0
+        self.printed = 0.0
         self.left = len(todo)
 
     def say(self, text: str) -> None:
@@ -89,7 +93,8 @@ class Progress:
         """Take an event that a worker sent."""
         name = message["job"]
         if message["event"] == "start":
-            self.running[name] = [time.monotonic(), "starts"]
+            self.printed = time.monotonic()
+            self.running[name] = [self.printed, "starts"]
             self.say(f"{name}  starts, {self._expected(name)}")
         elif message["event"] == "cell" and name in self.running:
             self.running[name][1] = f"cell {message['cell']}/{message['cells']}"
@@ -149,7 +154,7 @@ def record(job: jobs.Job, answer: dict, out: pathlib.Path) -> dict:
     entry |= {name: answer[name] for name in costs}
     executed.metadata["course"] = entry
     report.write_atomically(out / entry["notebook"], nbformat.writes(executed) + "\n")
-    return json.loads(json.dumps(entry))
+    return json.loads(json.dumps(entry, sort_keys=True))  # as a later run reads it
 
 
 def run(client, todo: list[jobs.Job], root, folder, timeout: int | None, progress, done) -> None:

@@ -167,7 +167,7 @@ def _check(path: pathlib.Path, parameters: dict, defaults: dict) -> None:
         if defaults[name] is not None and type(value) is not type(defaults[name]) and not number:
             raise Mistake(
                 f"{path.name} has {name} = {defaults[name]!r}, and {value!r} is of another type: "
-                f"give a {type(defaults[name]).__name__}."
+                f"give a value of type {type(defaults[name]).__name__}."
             )
     if parameters["profile"] not in PROFILES:
         raise Mistake(

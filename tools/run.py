@@ -175,7 +175,7 @@ def main(arguments: list[str]) -> int:
     def terminate(number, frame):
         raise Terminated
 
-    signal.signal(signal.SIGTERM, terminate)
+    former = signal.signal(signal.SIGTERM, terminate)
     try:
         return start(args)
     except jobs.Mistake as mistake:
@@ -187,6 +187,8 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted. The same command goes on from here.", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 if __name__ == "__main__":
