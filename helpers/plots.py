@@ -1,0 +1,236 @@
+"""Plots: image grids, loss curves, animations, latent manifolds and sliders.
+
+Images are arrays of shape (n, height, width, 1 or 3) with values in [0, 1]; what lies outside
+is clipped. Every function draws and shows at once, and returns nothing unless it says so.
+"""
+
+import base64
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.stats
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+from PIL import Image
+
+REAL, GENERATED, THIRD, QUIET = "#2a6fbb", "#e8731a", "#3a9d5d", "#8a8a8a"
+plt.rcParams.update(
+    {
+        "figure.dpi": 80,
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": plt.cycler(color=[REAL, GENERATED, THIRD, "#8e5bb5", QUIET]),
+        "axes.titlesize": 11,
+        "image.cmap": "gray",
+    }
+)
+
+
+def tile(images, columns: int | None = None, pad: int = 1) -> np.ndarray:
+    """Return one array with all images side by side, on white.
+
+    Args:
+        images: shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), values in [0, 1].
+        columns: images in a row; by default about as many as there are rows.
+        pad: white pixels between two images.
+
+    Returns:
+        float32, shape (rows * (h + pad) - pad, columns * (w + pad) - pad, 1 or 3).
+
+    Raises:
+        ValueError: the shape is none of these, or there is no image.
+    """
+    images = np.asarray(images, dtype=np.float32)
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+        raise ValueError(
+            f"images have shape {images.shape}: give at least one image, "
+            "(n, height, width, 1) or (n, height, width, 3)."
+        )
+    n, height, width, channels = images.shape
+    columns = columns or min(n, int(np.ceil(np.sqrt(n))))
+    rows = -(-n // columns)
+    cells = np.ones((rows * columns, height + pad, width + pad, channels), np.float32)
+    cells[:n, :height, :width] = np.clip(images, 0, 1)
+    cells = cells.reshape(rows, columns, height + pad, width + pad, channels)
+    whole = cells.swapaxes(1, 2).reshape(rows * (height + pad), -1, channels)
+    return whole[: rows * (height + pad) - pad, : columns * (width + pad) - pad]
+
+
+def show_image(ax, image, title: str | None = None) -> None:
+    """Draw one array of shape (h, w, 1 or 3), values in [0, 1], without axes."""
+    ax.imshow(np.squeeze(np.clip(image, 0, 1)), vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title)
+
+
+def image_grid(images, columns=None, title=None, scale: float = 1.0, ax=None) -> None:
+    """Show images as one tiled picture.
+
+    Args:
+        images: shape (n, h, w, 1 or 3), values in [0, 1].
+        columns: images in a row; by default a square.
+        title: a line above the picture.
+        scale: size of a pixel, in screen pixels divided by 1.6.
+        ax: axes to draw on, for pictures side by side; by default a figure of its own.
+    """
+    whole = tile(images, columns)
+    if ax is None:
+        height, width = (scale * side * 1.6 / 80 for side in whole.shape[:2])
+        _, ax = plt.subplots(figsize=(width, height + (0.35 if title else 0)))
+        show_image(ax, whole, title)
+        plt.show()
+    else:
+        show_image(ax, whole, title)
+
+
+def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, xlabel="epoch"):
+    """Draw losses (or other numbers) over the course of training.
+
+    Args:
+        history: what ``fit`` returns, or a dict of lists, one value an epoch.
+        names: which of them to draw, or a dict name -> label; by default all.
+        title: a line above the picture.
+        ax: axes to draw on; by default a figure of its own.
+        smooth: weight of the past in an exponential mean, in [0, 1); the raw curve stays visible.
+        xlabel: the horizontal axis.
+    """
+    values = getattr(history, "history", history)
+    names = names or list(values)
+    labels = names if isinstance(names, dict) else {name: name.replace("_", " ") for name in names}
+    own = ax is None
+    if own:
+        _, ax = plt.subplots(figsize=(7, 2.8))
+    for number, (name, label) in enumerate(labels.items()):
+        raw = np.asarray(values[name], dtype=float)
+        epochs, colour = np.arange(1, len(raw) + 1), f"C{number}"
+        if smooth:
+            ax.plot(epochs, raw, color=colour, alpha=0.25, linewidth=1)
+            weights = smooth ** np.arange(len(raw))
+            raw = np.convolve(raw, weights)[: len(raw)] / np.cumsum(weights)
+        ax.plot(epochs, raw, color=colour, label=label)
+    ax.set_xlabel(xlabel)
+    ax.legend(frameon=False)
+    if title:
+        ax.set_title(title)
+    if own:
+        plt.show()
+
+
+def figure_frame(figure: Figure) -> np.ndarray:
+    """Turn a figure into a frame for ``animation``, and close it.
+
+    Returns:
+        float32, shape (h, w, 3), values in [0, 1].
+    """
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(np.float32) / 255
+    plt.close(figure)
+    return pixels
+
+
+def gif(frames, seconds_per_frame: float = 0.2, scale: int = 1, last: float = 1.5) -> bytes:
+    """Return an animated GIF of frames of one shape: (h, w), (h, w, 1) or (h, w, 3) in [0, 1].
+
+    Args:
+        frames: at least one array.
+        seconds_per_frame: how long each frame stays.
+        scale: how many times each pixel is repeated in both directions.
+        last: how long the last frame stays, in seconds.
+    """
+    if not len(frames):
+        raise ValueError("There are no frames: train longer, or take a frame more often.")
+    pictures = []
+    for frame in frames:
+        pixels = np.squeeze(np.asarray(np.clip(frame, 0, 1) * 255 + 0.5, dtype=np.uint8))
+        pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
+        picture = Image.fromarray(pixels)
+        pictures.append(picture if pixels.ndim == 2 else picture.quantize(64))
+    times = [int(1000 * seconds_per_frame)] * (len(pictures) - 1) + [int(1000 * last)]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0
+    )
+    return buffer.getvalue()
+
+
+def animation(frames, seconds_per_frame: float = 0.2, scale: int = 1, width=None) -> None:
+    """Show frames as an embedded GIF; viewers without animation see the last frame.
+
+    Args:
+        frames: arrays of one shape, (h, w), (h, w, 1) or (h, w, 3), values in [0, 1].
+        seconds_per_frame: how long each frame stays.
+        scale: how many times each pixel is repeated.
+        width: width on the screen in pixels; by default the picture's own.
+    """
+    data = gif(frames, seconds_per_frame, scale)
+    still = io.BytesIO()
+    Image.open(io.BytesIO(gif(frames[-1:], scale=scale))).save(still, "PNG", optimize=True)
+    size = f' width="{width}"' if width else ""
+    source = base64.b64encode(data).decode("ascii")
+    display(
+        {
+            "text/plain": f"animation of {len(frames)} frames",
+            "text/html": f'<img{size} src="data:image/gif;base64,{source}">',
+            "image/png": base64.b64encode(still.getvalue()).decode("ascii"),
+        },
+        raw=True,
+    )
+
+
+def manifold(decode, n: int = 15, share: float = 0.98, title=None, ax=None) -> None:
+    """Show what a decoder makes of a regular grid over a two-dimensional latent space.
+
+    The grid has equal steps in probability under a standard normal prior (Kingma & Welling
+    2014, appendix A): each picture stands for the same share of the prior.
+
+    Args:
+        decode: function from latent codes (m, 2) to images (m, h, w, 1 or 3) in [0, 1].
+        n: pictures in each direction.
+        share: the central part of the prior that is covered in each direction.
+        title: a line above the picture.
+        ax: axes to draw on; by default a figure of its own.
+    """
+    steps = scipy.stats.norm.ppf(np.linspace((1 - share) / 2, (1 + share) / 2, n))
+    first, second = np.meshgrid(steps, steps[::-1])
+    codes = np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
+    image_grid(np.asarray(decode(codes)), columns=n, title=title, ax=ax)
+
+
+def slider(draw, values, label: str, panels: int = 5, size: float = 2.4) -> None:
+    """Show a picture that depends on one number, for several of its values.
+
+    The static view (a printed or published notebook) has ``panels`` of the pictures side by
+    side; in a live kernel a slider over all values stands below them.
+
+    Args:
+        draw: function ``draw(ax, value)`` that draws one picture.
+        values: the values, in order.
+        label: the number's name.
+        panels: how many pictures the static view has.
+        size: width and height of a picture, in inches.
+    """
+    values = list(values)
+    shown = np.unique(np.linspace(0, len(values) - 1, min(panels, len(values))).round().astype(int))
+    _, axes = plt.subplots(1, len(shown), figsize=(size * len(shown), size), squeeze=False)
+    for ax, position in zip(axes[0], shown, strict=True):
+        draw(ax, values[position])
+        ax.set_title(f"{label} = {values[position]:g}")
+    plt.show()
+    if get_ipython() is None:
+        return
+    import ipywidgets  # only where a kernel can answer
+
+    def redraw(value):
+        _, ax = plt.subplots(figsize=(1.6 * size, 1.6 * size))
+        draw(ax, value)
+        plt.show()
+
+    options = [(f"{value:g}", value) for value in values]
+    ipywidgets.interact(
+        redraw, value=ipywidgets.SelectionSlider(options=options, description=label)
+    )
