@@ -10,3 +10,5 @@ import warnings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+# Keras warns that fit's default shuffle=True is not used with a tf.data.Dataset: ours is shuffled.
+warnings.filterwarnings("ignore", message="`shuffle=True` was passed")

@@ -144,6 +144,8 @@ class Resume(keras.callbacks.Callback):
             for name, value in vars(model).items()
             if isinstance(value, keras.optimizers.Optimizer)
         }
+        if len(optimizers) > 1 and not model.optimizer.built:
+            del optimizers["optimizer"]  # the one that compile makes when none is given
         for name, optimizer in optimizers.items():
             if not optimizer.built:
                 raise ValueError(f"{name} is not built: call {name}.build(variables) in compile.")
@@ -168,7 +170,7 @@ class Resume(keras.callbacks.Callback):
                         "profile, seed or code): name another folder, or delete this one."
                     )
                 self._checkpoint.restore(path).assert_consumed()
-            except (tf.errors.OpError, tf.errors.DataLossError, RuntimeError) as error:
+            except (tf.errors.OpError, RuntimeError, IndexError) as error:
                 damage = error
                 continue
             self.epoch, self.step, self._past = note["epoch"], note["step"], note["history"]
