@@ -1,0 +1,236 @@
+"""Metrics: how good, how varied and how complete the images of a generator are.
+
+All distances are between features of the reference classifier (``helpers.reference``), arrays of
+shape (n, d). ``evaluate`` takes images and gives every number at once.
+"""
+
+import functools
+
+import numpy as np
+import scipy.linalg
+from sklearn.metrics import pairwise_distances_chunked
+
+from helpers import data, reference
+
+SUBSET = 500  # samples of a KID subset
+MODE_SHARE = 0.01  # of the samples, for a class to count as a mode that was found
+
+
+def _features(*arrays, least: int = 2) -> list[np.ndarray]:
+    """Check feature arrays and return them in double precision."""
+    arrays = [np.asarray(a, dtype=np.float64) for a in arrays]
+    for a in arrays:
+        if a.ndim != 2 or a.shape[1] != arrays[0].shape[1] or len(a) < least:
+            raise ValueError(
+                f"Features have the shapes {[a.shape for a in arrays]}: give (n, d) with one d "
+                f"and n >= {least}."
+            )
+        if not np.isfinite(a).all():
+            raise ValueError("Features are not finite: the images hold NaN or infinity.")
+    return arrays
+
+
+def frechet_distance(mean1, covariance1, mean2, covariance2) -> float:
+    """Return the squared Fréchet distance of two normal distributions (Heusel et al. 2017, eq. 6).
+
+    |m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2)). With the root R of C1, the trace of
+    (C1 C2)^(1/2) is that of (R C2 R)^(1/2), which is symmetric: its eigenvalues are real and
+    singular covariances need no special care.
+
+    Args:
+        mean1: shape (d,).
+        covariance1: shape (d, d), symmetric, no negative eigenvalue.
+        mean2: shape (d,).
+        covariance2: shape (d, d).
+    """
+    values, vectors = scipy.linalg.eigh(covariance1)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    eigenvalues = scipy.linalg.eigvalsh(root @ covariance2 @ root)
+    cross = np.sqrt(np.maximum(eigenvalues, 0)).sum()
+    distance = np.sum((mean1 - mean2) ** 2)
+    return float(max(distance + np.trace(covariance1) + np.trace(covariance2) - 2 * cross, 0.0))
+
+
+def fid(real, fake) -> float:
+    """Return the Fréchet Inception distance (Heusel et al. 2017) of two sets of features; >= 0.
+
+    It is biased: fewer samples give a larger value. Compare only values of equally many samples,
+    and with the value of real images against real images.
+
+    Args:
+        real: shape (n, d), n >= 2.
+        fake: shape (m, d), m >= 2.
+    """
+    real, fake = _features(real, fake)
+    moments = [
+        (a.mean(axis=0), np.cov(a, rowvar=False).reshape(a.shape[1], -1)) for a in (real, fake)
+    ]
+    return frechet_distance(*moments[0], *moments[1])
+
+
+def kid(real, fake, subsets: int = 50, seed: int = 0) -> tuple[float, float]:
+    """Return the kernel Inception distance and its standard error (Bińkowski et al. 2018, § 4).
+
+    The unbiased squared maximum mean discrepancy under the kernel (x.y / d + 1)^3, as the mean
+    over random subsets of 500 samples (fewer where there are fewer). Expected 0 for equal
+    distributions, where it can be negative.
+
+    Args:
+        real: shape (n, d), n >= 2.
+        fake: shape (m, d), m >= 2.
+        subsets: how many subsets, >= 2.
+        seed: chooses the subsets.
+    """
+    real, fake = _features(real, fake)
+    if subsets < 2:
+        raise ValueError(f"subsets is {subsets}: the standard error needs at least 2.")
+    rng, size = np.random.default_rng(seed), min(SUBSET, len(real), len(fake))
+
+    def kernel(a, b):
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    values = []
+    for _ in range(subsets):
+        x = real[rng.choice(len(real), size, replace=False)]
+        y = fake[rng.choice(len(fake), size, replace=False)]
+        within = sum(k.sum() - np.trace(k) for k in (kernel(x, x), kernel(y, y)))
+        values.append(within / (size * (size - 1)) - 2 * kernel(x, y).mean())
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(subsets))
+
+
+def inception_score(probabilities) -> float:
+    """Return exp E KL(p(y|x) || p(y)), from 1 to the number of classes (Salimans et al. 2016, § 4).
+
+    It rewards confident and evenly spread classes; it does not look at the real images at all.
+
+    Args:
+        probabilities: shape (n, classes), rows that sum to 1.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.ndim != 2 or not len(p) or (p < 0).any() or not np.allclose(p.sum(axis=1), 1, atol=1e-4):
+        raise ValueError(f"probabilities of shape {p.shape}: give rows >= 0 that sum to 1.")
+    marginal = np.broadcast_to(p.mean(axis=0), p.shape)
+    terms = np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, marginal, 1)), 0)
+    return float(np.exp(terms.sum(axis=1).mean()))
+
+
+def _radii(points: np.ndarray, k: int) -> np.ndarray:
+    """Return each point's distance to its k-th nearest neighbour (itself not counted)."""
+
+    def nearest(distances, start):
+        return np.partition(distances, k, axis=1)[:, k]
+
+    return np.concatenate(list(pairwise_distances_chunked(points, reduce_func=nearest)))
+
+
+def _inside(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Return in how many of the balls around ``centres`` each point lies."""
+
+    def count(distances, start):
+        return (distances <= radii).sum(axis=1)
+
+    return np.concatenate(list(pairwise_distances_chunked(points, centres, reduce_func=count)))
+
+
+def precision_recall(real, fake, k: int = 3) -> tuple[float, float]:
+    """Return improved precision and recall, both in [0, 1] (Kynkäänniemi et al. 2019, eq. 1-3).
+
+    Precision: the share of fakes inside the real manifold (balls around the real samples that
+    reach to their k-th neighbour). Recall: the share of real samples inside the fakes' manifold.
+
+    Args:
+        real: shape (n, d), n > k.
+        fake: shape (m, d), m > k.
+        k: the neighbour.
+    """
+    real, fake = _features(real, fake, least=k + 1)
+    precision = (_inside(fake, real, _radii(real, k)) > 0).mean()
+    recall = (_inside(real, fake, _radii(fake, k)) > 0).mean()
+    return float(precision), float(recall)
+
+
+def density_coverage(real, fake, k: int = 5) -> tuple[float, float]:
+    """Return density (>= 0, about 1 for equal sets) and coverage (in [0, 1]) (Naeem et al. 2020).
+
+    Density counts in how many real balls a fake lies, divided by k: outliers among the real
+    samples, which inflate precision, weigh little. Coverage is the share of real balls that hold
+    a fake.
+
+    Args:
+        real: shape (n, d), n > k.
+        fake: shape (m, d).
+        k: the neighbour.
+    """
+    real, fake = _features(real, fake, least=k + 1)
+    radii = _radii(real, k)
+    density = _inside(fake, real, radii).mean() / k
+
+    def nearest(distances, start):
+        return distances.min(axis=1)
+
+    distances = np.concatenate(list(pairwise_distances_chunked(real, fake, reduce_func=nearest)))
+    return float(density), float((distances <= radii).mean())
+
+
+def class_histogram(probabilities) -> np.ndarray:
+    """Return the share of samples whose most probable class is each one, shape (classes,)."""
+    p = np.asarray(probabilities)
+    return np.bincount(p.argmax(axis=1), minlength=p.shape[1]) / len(p)
+
+
+def modes(probabilities, share: float = MODE_SHARE) -> int:
+    """Return how many classes have at least this share of the samples."""
+    return int((class_histogram(probabilities) >= share).sum())
+
+
+@functools.cache
+def _real(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of the 10,000 test images and of 10,000 training images."""
+    classifier, images = reference.load(name), data.load(name, "train")[0]
+    chosen = np.random.default_rng(0).choice(len(images), 10000, replace=False)
+    test = classifier.features(data.to_unit(data.load(name, "test")[0]))
+    return test, classifier.features(data.to_unit(images[chosen]))
+
+
+def evaluate(images, name: str, k: int = 3) -> dict[str, float]:
+    """Measure generated images against the real test images.
+
+    For n < 10,000 images the first n test images are taken, so that both sides are equally
+    large; ``fid_floor`` is the FID of n real training images against the same test images: no
+    generator can be expected to be better.
+
+    Args:
+        images: shape (n, 28, 28, 1), floats in [0, 1], n >= 50; more than 10,000 are cut.
+        name: ``"mnist"`` or ``"fashion-mnist"``.
+        k: neighbour for precision and recall.
+
+    Returns:
+        fid, fid_floor, kid, kid_se, inception_score, precision, recall, density, coverage, modes,
+        smallest_class_share, largest_class_share.
+
+    Raises:
+        ValueError: too few images, another shape, or values outside of [0, 1].
+    """
+    images = np.asarray(images)[:10000]
+    if len(images) < 50:
+        raise ValueError(f"There are {len(images)} images: generate at least 50, better 10,000.")
+    fake, probabilities = reference.load(name)(images)
+    real, other = (features[: len(fake)] for features in _real(name))
+    distance, error = kid(real, fake)
+    precision, recall = precision_recall(real, fake, k)
+    density, coverage = density_coverage(real, fake)
+    shares = class_histogram(probabilities)
+    return {
+        "fid": fid(real, fake),
+        "fid_floor": fid(real, other),
+        "kid": distance,
+        "kid_se": error,
+        "inception_score": inception_score(probabilities),
+        "precision": precision,
+        "recall": recall,
+        "density": density,
+        "coverage": coverage,
+        "modes": modes(probabilities),
+        "smallest_class_share": float(shares.min()),
+        "largest_class_share": float(shares.max()),
+    }

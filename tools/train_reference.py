@@ -1,0 +1,134 @@
+"""Train a reference classifier and store its weights, their sha256 and their test accuracy.
+
+    python -m tools.train_reference mnist
+    python -m tools.train_reference fashion-mnist
+
+The recipe was chosen on the last 5,000 training images (``--validate``); the test set is looked at
+once, at the end.
+"""
+
+import argparse
+import hashlib
+import json
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+
+from helpers import data, profiles, reference
+
+EPOCHS = {"mnist": 10, "fashion-mnist": 22}
+BATCH = 128
+
+
+def augment(name: str):
+    """Return a function that shifts, turns, stretches, mirrors (garments) and hides (garments)."""
+    generator = tf.random.Generator.from_seed(1)
+
+    def uniform(n, size):
+        return generator.uniform((n,), -size, size)
+
+    def change(images, labels):
+        n = tf.shape(images)[0]
+        images = tf.cast(images, tf.float32) / 255
+        angle, shear = uniform(n, 0.2), uniform(n, 0.15)
+        if name == "fashion-mnist":
+            angle, shear = uniform(n, 0.05), uniform(n, 0.05)
+        wide, high = 1 + uniform(n, 0.12), 1 + uniform(n, 0.12)
+        if name == "fashion-mnist":
+            wide = wide * tf.sign(uniform(n, 1.0))
+        a, b = wide * tf.cos(angle), shear - tf.sin(angle)
+        c, d = shear + tf.sin(angle), high * tf.cos(angle)
+        middle, zero = 13.5, tf.zeros(n)
+        dx = middle - a * middle - b * middle + uniform(n, 2.5)
+        dy = middle - c * middle - d * middle + uniform(n, 2.5)
+        images = tf.raw_ops.ImageProjectiveTransformV3(
+            images=images,
+            transforms=tf.stack([a, b, dx, c, d, dy, zero, zero], axis=1),
+            output_shape=[28, 28],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+        )
+        if name == "fashion-mnist":  # hide one square of 8 x 8 (DeVries & Taylor 2017)
+            x, y = uniform(n, 14.0) + 14, uniform(n, 14.0) + 14
+            grid = tf.range(28.0)
+            inside = (tf.abs(grid[None] - x[:, None]) < 4)[:, None, :]
+            inside &= (tf.abs(grid[None] - y[:, None]) < 4)[:, :, None]
+            images = tf.where(inside[..., None], 0.0, images)
+        return images, tf.one_hot(labels, 10)
+
+    return change
+
+
+def fit(name: str, images, labels, epochs: int) -> keras.Model:
+    """Train on these images with Adam, a cosine schedule and an average of the weights."""
+    model = reference.build_classifier(name)
+    logits = keras.Model(model.inputs, model.outputs[1])
+    steps = len(images) // BATCH
+    schedule = keras.optimizers.schedules.CosineDecay(3e-3, epochs * steps)
+    smoothing = 0.02 if name == "mnist" else 0.05
+    logits.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=0.01),
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
+        metrics=["accuracy"],
+    )
+    batches = data.batches(images, BATCH, 0, labels).map(augment(name)).prefetch(4)
+    logits.fit(batches, epochs=epochs, steps_per_epoch=steps, verbose=2)
+    return model
+
+
+def accuracy(model: keras.Model, images, labels) -> float:
+    """Return the share of right answers, in [0, 1]."""
+    probabilities = reference.ReferenceClassifier(model).probabilities(data.to_unit(images))
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def store(name: str, model: keras.Model) -> tuple[str, str, int]:
+    """Write the weights in half precision; return the path inside data/, sha256 and bytes."""
+    relative = reference.weights_file(name)
+    path = data.ROOT / relative
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(path, "w", track_order=True) as file:
+        for number, values in enumerate(model.get_weights()):
+            half = values.astype(np.float16)
+            file.create_dataset(f"{number:02d}", data=half, compression="gzip", track_times=False)
+    content = path.read_bytes()
+    return relative, hashlib.sha256(content).hexdigest(), len(content)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=data.NAMES)
+    parser.add_argument("--validate", action="store_true", help="hold out 5,000, store nothing")
+    parser.add_argument("--epochs", type=int, help="passes over the training images")
+    args = parser.parse_args()
+    profiles.start("gpu", 0)
+    images, labels = data.load(args.name, "train")
+    epochs = args.epochs or EPOCHS[args.name]
+    if args.validate:
+        model = fit(args.name, images[:-5000], labels[:-5000], epochs)
+        print(f"held-out accuracy {accuracy(model, images[-5000:], labels[-5000:]):.4f}")
+        return
+    model = fit(args.name, images, labels, epochs)
+    relative, digest, size = store(args.name, model)
+    path = data.ROOT / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["files"][relative] = {"sha256": digest, "bytes": size}
+    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
+    reached = accuracy_of_stored(args.name)
+    manifest["files"][relative]["test_accuracy"] = round(reached, 4)
+    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
+    print(f"test accuracy {reached:.4f}, {size} bytes")
+
+
+def accuracy_of_stored(name: str) -> float:
+    """Return the test accuracy of the weights as they are stored."""
+    images, labels = data.load(name, "test")
+    probabilities = reference.load(name).probabilities(data.to_unit(images))
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+if __name__ == "__main__":
+    main()
