@@ -133,13 +133,12 @@ def figure_frame(figure: Figure) -> np.ndarray:
     return pixels
 
 
-def gif(frames, seconds_per_frame: float = 0.2, scale: int = 1, last: float = 1.5) -> bytes:
+def gif(frames, seconds_per_frame: float = 0.2, last: float = 1.5) -> bytes:
     """Return an animated GIF of frames of one shape: (h, w), (h, w, 1) or (h, w, 3) in [0, 1].
 
     Args:
         frames: at least one array.
         seconds_per_frame: how long each frame stays.
-        scale: how many times each pixel is repeated in both directions.
         last: how long the last frame stays, in seconds.
     """
     if not len(frames):
@@ -147,7 +146,6 @@ def gif(frames, seconds_per_frame: float = 0.2, scale: int = 1, last: float = 1.
     pictures = []
     for frame in frames:
         pixels = np.squeeze(np.asarray(np.clip(frame, 0, 1) * 255 + 0.5, dtype=np.uint8))
-        pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
         picture = Image.fromarray(pixels)
         pictures.append(picture if pixels.ndim == 2 else picture.quantize(64))
     times = [int(1000 * seconds_per_frame)] * (len(pictures) - 1) + [int(1000 * last)]
@@ -164,18 +162,19 @@ def animation(frames, seconds_per_frame: float = 0.2, scale: int = 1, width=None
     Args:
         frames: arrays of one shape, (h, w), (h, w, 1) or (h, w, 3), values in [0, 1].
         seconds_per_frame: how long each frame stays.
-        scale: how many times each pixel is repeated.
-        width: width on the screen in pixels; by default the picture's own.
+        scale: screen pixels for one pixel of a frame, in both directions.
+        width: width on the screen in pixels, instead of a scale.
     """
-    data = gif(frames, seconds_per_frame, scale)
+    data = gif(frames, seconds_per_frame)
     still = io.BytesIO()
-    Image.open(io.BytesIO(gif(frames[-1:], scale=scale))).save(still, "PNG", optimize=True)
-    size = f' width="{width}"' if width else ""
+    Image.open(io.BytesIO(gif(frames[-1:]))).save(still, "PNG", optimize=True)
+    width = width or scale * np.shape(frames[0])[1]
+    style = f"width:{width}px; image-rendering:pixelated"
     source = base64.b64encode(data).decode("ascii")
     display(
         {
             "text/plain": f"animation of {len(frames)} frames",
-            "text/html": f'<img{size} src="data:image/gif;base64,{source}">',
+            "text/html": f'<img style="{style}" src="data:image/gif;base64,{source}">',
             "image/png": base64.b64encode(still.getvalue()).decode("ascii"),
         },
         raw=True,

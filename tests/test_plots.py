@@ -37,8 +37,8 @@ def test_tile_refuses_what_is_no_set_of_images(shape):
 
 def test_gif_holds_every_frame_in_order():
     frames = [np.full((6, 5), level) for level in (0.0, 0.5, 1.0)]
-    picture = Image.open(io.BytesIO(plots.gif(frames, seconds_per_frame=0.3, scale=2)))
-    assert picture.n_frames == 3 and picture.size == (10, 12)
+    picture = Image.open(io.BytesIO(plots.gif(frames, seconds_per_frame=0.3)))
+    assert picture.n_frames == 3 and picture.size == (5, 6)
     levels, times = [], []
     for number in range(3):
         picture.seek(number)
