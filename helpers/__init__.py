@@ -35,3 +35,4 @@ if "tensorflow" not in sys.modules:
 
         tensorflow.config.list_physical_devices()
         tensorflow.zeros(1)
+    tensorflow.get_logger().setLevel("ERROR")  # no advice about retracing

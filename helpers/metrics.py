@@ -189,6 +189,11 @@ def _real(name: str) -> tuple[np.ndarray, np.ndarray]:
     return test, classifier.features(data.to_unit(images[chosen]))
 
 
+def real_features(name: str, n: int = 10000) -> np.ndarray:
+    """Return the features of the first n test images, float32, shape (n, 64); n <= 10,000."""
+    return _real(name)[0][:n]
+
+
 def evaluate(images, name: str, k: int = 3) -> dict[str, float]:
     """Measure generated images against the real test images.
 
