@@ -24,10 +24,18 @@ def find(name: str) -> pathlib.Path:
     )
 
 
+def _is_lesson(value: ast.expr) -> bool:
+    """Return whether this is a call of ``definitions``: one chapter builds on another."""
+    called = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+    return called.split(".")[-1] == "definitions"
+
+
 def _is_definition(node: ast.stmt) -> bool:
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
         return True
     if isinstance(node, ast.Assign):
+        if _is_lesson(node.value):
+            return True
         try:
             ast.literal_eval(node.value)
         except ValueError:
@@ -39,8 +47,8 @@ def _is_definition(node: ast.stmt) -> bool:
 def definitions(name: str | pathlib.Path) -> types.SimpleNamespace:
     """Import a notebook's definitions without running its training.
 
-    Only imports, functions, classes and assignments of literal constants of the top level are
-    executed; calls, loops and plots are not.
+    Only imports, functions, classes, assignments of literal constants and of another lesson's
+    definitions at the top level are executed; calls, loops and plots are not.
 
     Args:
         name: the notebook's name, for example ``"03_vanilla_gan"``, or a path.
