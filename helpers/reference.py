@@ -17,7 +17,7 @@ from helpers import data
 FEATURES = 64
 WIDTHS = {
     "mnist": ((24, 1), (32, 2), (48, 1), (64, 2), (64, 1)),
-    "fashion-mnist": ((32, 1), (48, 2), (64, 1), (96, 2), (96, 1)),
+    "fashion-mnist": ((32, 1), (64, 2), (64, 1), (96, 2), (128, 1)),
 }
 
 
