@@ -7,8 +7,6 @@ import pathlib
 import pickle
 import queue
 import re
-import shutil
-import sys
 import time
 import uuid
 
@@ -26,7 +24,7 @@ PAPERMILL_MARK = "papermill-error-cell-tag"
 DEAF = (
     "import signal\nfor s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, lambda *_: None)\n"
 )
-LINE_SECONDS = 10  # how often progress is printed where no line can be drawn again
+CONNECT_SECONDS = 15  # how long a scheduler may take to answer
 STOP_SECONDS = 10  # how long an interrupted run waits for its kernels to end
 
 
@@ -57,7 +55,7 @@ def cluster(address: str | None, workers: int, root: pathlib.Path):
             )
             address = stack.enter_context(local)
         try:
-            client = distributed.Client(address, timeout=15, set_as_default=False)
+            client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise jobs.Mistake(
                 f"No scheduler answers at {address} ({type(error).__name__}): start one with "
@@ -71,57 +69,6 @@ def cluster(address: str | None, workers: int, root: pathlib.Path):
                 f"The scheduler at {address} has no workers: start one with 'dask worker'."
             ) from None
         yield client
-
-
-class Progress:
-    """Says which chapter is at which cell, for how long, and how long it took the last time."""
-
-    def __init__(self, todo: list, stream=sys.stdout):
-        self.stream, self.live = stream, stream.isatty()
-        self.jobs = {job.name: job for job in todo}
-        self.running: dict[str, list] = {}
-        self.printed = 0.0
-        self.left = len(todo)
-
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-        if self.live:
-            print("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="")
-        print(text, file=self.stream, flush=True)
-
-    def event(self, message: dict) -> None:
-        """Take an event that a worker sent."""
-        name = message["job"]
-        if message["event"] == "start":
-            self.printed = time.monotonic()
-            self.running[name] = [self.printed, "starts"]
-            self.say(f"{name}  starts, {self._expected(name)}")
-        elif message["event"] == "cell" and name in self.running:
-            self.running[name][1] = f"cell {message['cell']}/{message['cells']}"
-        elif message["event"] == "stopped":
-            self.running.pop(name, None)
-        self.draw()
-
-    def _expected(self, name: str) -> str:
-        seconds = self.jobs[name].expected
-        return "time unknown" if seconds is None else f"about {report.duration(seconds)}"
-
-    def draw(self) -> None:
-        """Show where every running chapter is."""
-        now = time.monotonic()
-        if not self.running or (not self.live and now - self.printed < LINE_SECONDS):
-            return
-        self.printed = now
-        parts = [
-            f"{name}  {where}  {report.duration(now - started)} ({self._expected(name)})"
-            for name, (started, where) in self.running.items()
-        ]
-        text = "; ".join(parts) + f"  {self.left} to go"
-        if self.live:
-            width = shutil.get_terminal_size().columns - 1
-            print("\r" + text[:width].ljust(width), end="", file=self.stream, flush=True)
-        else:
-            print(text, file=self.stream, flush=True)
 
 
 def packages(root: pathlib.Path) -> list[str]:
@@ -171,7 +118,7 @@ def run(client, todo: list[jobs.Job], root, folder, timeout: int | None, progres
     common = {
         "root": root.as_posix(),
         "folder": folder.as_posix(),
-        "helpers_sha256": execute.helpers_sha256(str(root)),
+        "helpers_sha256": jobs.helpers_sha256(str(root)),
         "timeout": timeout,
         "topic": topic,
         "packages": packages(root),

@@ -7,7 +7,6 @@ the same path as on the machine that started the run.
 """
 
 import contextlib
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -27,19 +26,10 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 
+from tools.jobs import helpers_sha256
 from tools.notebook import code_cells
 
 SAMPLE_SECONDS = 0.2
-
-
-def helpers_sha256(root: str) -> str:
-    """Return the sha256 of all Python files in ``root/helpers`` (names and contents)."""
-    digest = hashlib.sha256()
-    folder = pathlib.Path(root) / "helpers"
-    for path in sorted(folder.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")  # so that CRLF and LF are the same source
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{text}\0".encode())
-    return digest.hexdigest()
 
 
 class Watch(threading.Thread):

@@ -10,8 +10,7 @@ import re
 
 import nbformat
 
-from tools import notebook
-from tools.execute import helpers_sha256
+from tools import notebook, report
 
 PROFILES = ("smoke", "laptop", "gpu")
 LESSON = re.compile(r"definitions\(\s*[\"'](\w+)[\"']")
@@ -51,6 +50,16 @@ class Job:
         return self.chapter + safe
 
 
+def helpers_sha256(root: str) -> str:
+    """Return the sha256 of all Python files in ``root/helpers`` (names and contents)."""
+    digest = hashlib.sha256()
+    folder = pathlib.Path(root) / "helpers"
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")  # so that CRLF and LF are the same source
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{text}\0".encode())
+    return digest.hexdigest()
+
+
 def parse_sweeps(texts: list[str]) -> dict[str, list]:
     """Turn ``["seed=0,1,2", "rate=1e-3,1e-4"]`` into ``{"seed": [0, 1, 2], ...}``.
 
@@ -63,15 +72,16 @@ def parse_sweeps(texts: list[str]) -> dict[str, list]:
         if not name.isidentifier() or not equals or not all(values) or name in sweeps:
             raise Mistake(
                 f"--sweep {text} cannot be read: write a parameter's name once, then its values, "
-                "for example --sweep seed=0,1,2"
+                "as in: --sweep seed=0,1,2."
             )
-        sweeps[name] = [_literal(value) for value in values]
+        sweeps[name] = [literal(value) for value in values]
         if len(set(map(repr, sweeps[name]))) < len(values):
             raise Mistake(f"--sweep {text} names a value twice: leave the repetition out.")
     return sweeps
 
 
-def _literal(text: str):
+def literal(text: str):
+    """Return what a text says as a Python literal, or else the text itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -124,11 +134,10 @@ def make_jobs(paths, root: pathlib.Path, profile: str, seed: int, sweeps: dict) 
         Mistake: a notebook has no parameters cell, or lacks a parameter that is to be set, or
             holds a value of another type there.
     """
-    requirements = root / "requirements.txt"
-    common = {
-        "helpers": helpers_sha256(str(root)),
-        "requirements": hashlib.sha256(requirements.read_text("utf-8").encode()).hexdigest(),
-    }
+    common = {"helpers": helpers_sha256(str(root))}
+    for file in (root / "requirements.txt", root / "data" / "manifest.json"):
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        common[file.name] = hashlib.sha256(text.encode("utf-8")).hexdigest()
     jobs = []
     for path in paths:
         source = read(path)
@@ -169,6 +178,9 @@ def _check(path: pathlib.Path, parameters: dict, defaults: dict) -> None:
                 f"{path.name} has {name} = {defaults[name]!r}, and {value!r} is of another type: "
                 f"give a value of type {type(defaults[name]).__name__}."
             )
+    seed = parameters["seed"]
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise Mistake(f"The seed is {seed!r}: give an integer from 0 to 4294967295.")
     if parameters["profile"] not in PROFILES:
         raise Mistake(
             f"There is no profile {parameters['profile']}: use {', '.join(PROFILES[:-1])} "
@@ -187,11 +199,12 @@ def earlier(job: Job, out: pathlib.Path) -> tuple[dict | None, str]:
         return None, ""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))["metadata"]["course"]
-        key, status = record["key"], record["status"]
     except (ValueError, KeyError, TypeError, OSError):
+        record = None
+    if not report.whole(record):
         return None, f"{path.name} is damaged"
-    if status != "ok":
+    if record["status"] != "ok":
         return None, "it failed the last time"
-    if key != job.key:
+    if record.get("key") != job.key:
         return None, "its source, parameters or helpers have changed"
     return record, ""

@@ -19,6 +19,8 @@ import jinja2
 from helpers.results import met
 
 HERE = pathlib.Path(__file__).resolve().parent
+FIELDS = {"status", "profile", "seed", "seconds", "cpu_seconds", "peak_memory_mib", "versions",
+          "machine", "error", "results"}  # fmt: skip
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
@@ -46,9 +48,14 @@ def read_results(out: pathlib.Path) -> dict[str, dict]:
     if not path.exists():
         return {}
     entries = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+    if not isinstance(entries, dict) or not all(map(whole, entries.values())):
         raise ValueError("results.json does not map chapters to entries.")
     return entries
+
+
+def whole(entry) -> bool:
+    """Return whether something read from a file is an entry with everything it should have."""
+    return isinstance(entry, dict) and entry.keys() >= FIELDS
 
 
 def entry(records: list[dict]) -> dict:

@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--profile", default="laptop", help="smoke, laptop (default) or gpu")
-    add("--seed", type=int, default=0, help="the seed of every chapter (default 0)")
+    add("--seed", default="0", help="the seed of every chapter (default 0)")
     add("--chapters", nargs="+", default=[], help="numbers or names (default: all)")
     add("--sweep", action="append", default=[], metavar="NAME=A,B,C",
         help="run the chapters for each of these values; may be given more than once")  # fmt: skip
@@ -58,26 +58,29 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def start(args: argparse.Namespace) -> int:
     """Run what the command line asks for and return the exit code."""
     from tools import batch, jobs, report
+    from tools.progress import Progress
 
     root = args.root or pathlib.Path(os.environ.get("COURSE_ROOT") or environment.ROOT)
     root = root.resolve()
     folder = (args.folder or root / "notebooks").resolve()
-    sweeps = jobs.parse_sweeps(args.sweep)
+    seed, sweeps = jobs.literal(args.seed), jobs.parse_sweeps(args.sweep)
     if not (root / "requirements.txt").is_file():
         raise jobs.Mistake(f"{root} is not the course's repository: correct --root or COURSE_ROOT.")
-    if args.write_back and (args.profile, args.seed, sweeps) != ("laptop", 0, {}):
+    if args.write_back and (args.profile, seed, sweeps) != ("laptop", 0, {}):
         raise jobs.Mistake("--write-back goes with profile laptop and seed 0, without a sweep.")
     if args.workers < 1 or (args.timeout is not None and args.timeout < 1):
         raise jobs.Mistake("--workers and --timeout take a positive number.")
     paths = jobs.find_chapters(folder, args.chapters)
-    all_jobs = jobs.make_jobs(paths, root, args.profile, args.seed, sweeps)
+    all_jobs = jobs.make_jobs(paths, root, args.profile, seed, sweeps)
     name = args.profile if folder == root / "notebooks" else f"{args.profile}-{folder.name}"
     out = (args.out or root / "runs" / name).resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
         before = report.read_results(out)
     except ValueError:
-        print(f"{out / 'results.json'} is damaged: it is made anew from the executed notebooks.")
+        print(
+            f"{out / 'results.json'} is damaged: it is written anew for the chapters of this run."
+        )
         before = {}
     except OSError as error:
         raise jobs.Mistake(f"{out} cannot be written ({error}): name another --out.") from None
@@ -101,7 +104,7 @@ def start(args: argparse.Namespace) -> int:
                 chapters.setdefault(job.chapter, []).append(records[job.name])
         return before | {chapter: report.entry(found) for chapter, found in chapters.items()}
 
-    progress = batch.Progress(todo)
+    progress = Progress(todo)
 
     def done(job, answer):
         records[job.name] = found = batch.record(job, answer, out)
@@ -114,7 +117,7 @@ def start(args: argparse.Namespace) -> int:
     if todo:
         times = [job.expected for job in todo]
         total = None if None in times else sum(times)
-        print(f"{len(todo)} to execute, profile {args.profile}, seed {args.seed}, "
+        print(f"{len(todo)} to execute, profile {args.profile}, seed {seed}, "
               f"expected time {report.duration(total)}, into {out}", flush=True)  # fmt: skip
         with batch.cluster(args.scheduler, args.workers, root) as client:
             batch.run(client, todo, root, folder, args.timeout, progress, done)

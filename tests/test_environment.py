@@ -1,0 +1,240 @@
+"""The environment: the same versions everywhere, made once, brought up to date when they change."""
+
+import hashlib
+import importlib.metadata
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tools import environment
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REQUIREMENTS = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+posix = pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for Python")
+# Stands in for an environment's Python: notes what it is asked to do, and installs nothing.
+STAND_IN = """#!/bin/sh
+echo "$@" >> "{log}"
+case "$*" in *"pip install"*) exit {code};; esac
+exec "{python}" "$@"
+"""
+
+
+def pins(text: str, prefix: str) -> dict[str, str]:
+    """Return {package: version}, and fail where a line with this prefix pins nothing."""
+    lines = [line.split("#")[0].strip() for line in text.splitlines() if line.startswith(prefix)]
+    lines = [line.removeprefix(prefix.strip()).strip() for line in lines if line]
+    matches = [re.fullmatch(r"([\w.-]+)==([\d.]+)", line) for line in lines]
+    assert all(matches), lines
+    return {match[1]: match[2] for match in matches}
+
+
+def test_conda_and_pip_say_the_same_versions():
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    conda = pins(text, "      - ")
+    assert len(conda) >= 10
+    assert conda == pins(REQUIREMENTS, "")
+    version = re.search(r"python=(3\.\d+)$", text, flags=re.MULTILINE)[1]
+    assert environment._supported(tuple(map(int, version.split("."))))
+
+
+def test_what_is_installed_is_what_is_pinned():
+    pinned = pins(REQUIREMENTS, "")
+    assert {name: importlib.metadata.version(name) for name in pinned} == pinned
+
+
+def test_tensorflow_hub_imports():
+    """It needs pkg_resources, which setuptools has up to version 81."""
+    assert int(pins(REQUIREMENTS, "")["setuptools"].split(".")[0]) < 82
+    code = "import helpers, tensorflow_hub, pkg_resources; print(tensorflow_hub.__version__)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == pins(REQUIREMENTS, "")["tensorflow-hub"]
+    assert "Warning" not in done.stderr  # helpers quietens it for the reader
+
+
+# tools.environment
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "requirements.txt").write_text("numpy==1.0\n", encoding="utf-8")
+    return tmp_path
+
+
+def stand_in(root, code: int = 0):
+    """Put a Python into root/.venv that only notes down its arguments; return the note's path."""
+    python, log = environment.interpreter(root / ".venv"), root / "log.txt"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    text = STAND_IN.format(log=log, code=code, python=sys.executable)
+    python.write_text(text, encoding="utf-8")
+    python.chmod(0o755)
+    return log
+
+
+def installs(log) -> int:
+    return log.read_text(encoding="utf-8").count("pip install")
+
+
+@posix
+def test_packages_are_installed_once_and_again_when_they_change(root):
+    log = stand_in(root)
+    python = environment.ensure(root)
+    assert python == root / ".venv" / "bin" / "python"
+    assert f"-r {root / 'requirements.txt'}" in log.read_text(encoding="utf-8")
+    environment.ensure(root)
+    assert installs(log) == 1
+    (root / "requirements.txt").write_text("numpy==2.0\n", encoding="utf-8")
+    environment.ensure(root)
+    environment.ensure(root)
+    assert installs(log) == 2
+    stamp = (root / ".venv" / environment.STAMP).read_text(encoding="utf-8").strip()
+    assert stamp == hashlib.sha256(b"numpy==2.0\n").hexdigest()
+
+
+@posix
+def test_a_failed_installation_is_tried_again(root):
+    log = stand_in(root, code=1)
+    for count in (1, 2):
+        with pytest.raises(environment.EnvironmentProblem, match=r"requirements.txt \(exit code 1"):
+            environment.ensure(root)
+        assert installs(log) == count
+    stand_in(root)
+    environment.ensure(root)
+    assert (root / ".venv" / environment.STAMP).is_file()
+
+
+def test_an_environment_is_created_with_pip_and_nothing_else(root):
+    """A real one; its requirements are empty so that no network is needed."""
+    (root / "requirements.txt").write_text("# nothing\n", encoding="utf-8")
+    broken = environment.interpreter(root / ".venv")  # as after the Python it links to was removed
+    broken.parent.mkdir(parents=True)
+    broken.write_text("", encoding="utf-8")
+    python = environment.ensure(root)
+    code = "import sys, pip; print(sys.prefix)"
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
+    assert pathlib.Path(done.stdout.strip()).resolve() == (root / ".venv").resolve()
+    absent = subprocess.run([str(python), "-c", "import numpy"], capture_output=True)
+    assert absent.returncode == 1
+
+
+@pytest.mark.parametrize("version", [(3, 10, 4), (3, 14, 0)])
+def test_an_unsupported_python_is_refused(root, version, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(environment.EnvironmentProblem) as problem:
+        environment.ensure(root)
+    assert str(problem.value).startswith(f"This is Python 3.{version[1]}, and the course needs")
+    assert not (root / ".venv").exists()
+
+
+def bare_tools(root):
+    """Copy the tools to root, with a stand-in environment; return how to call them from there."""
+    for name in ("tools", "helpers"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    log = stand_in(root)
+    # -S and -I hide every installed package, as on a machine that has only Python
+    code = "import runpy, sys; sys.path.insert(0, '.'); del sys.argv[0]; "
+    code += "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-I", "-S", "-c", code], log
+
+
+@posix
+def test_a_run_without_the_packages_goes_through_the_environment(root):
+    command, log = bare_tools(root)
+    done = subprocess.run(
+        [*command, "tools.run", "--root", "nowhere", "--profile", "smoke"],
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert lines[-1] == "-m tools.run --root nowhere --profile smoke", done.stderr
+    assert installs(log) == 1
+    assert done.returncode == 2 and "nowhere is not the course's repository" in done.stderr
+
+
+@posix
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_command_line_returns_the_exit_code_of_what_it_runs(root, code):
+    command, _ = bare_tools(root)
+    done = subprocess.run(
+        [*command, "tools.environment", "-c", f"print('ran'); raise SystemExit({code})"],
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == code and done.stdout.endswith("ran\n"), done.stderr
+    stand_in(root, code=1)
+    (root / "requirements.txt").write_text("numpy==3.0\n", encoding="utf-8")
+    failed = subprocess.run(
+        [*command, "tools.environment"], cwd=root, capture_output=True, text=True
+    )
+    assert failed.returncode == 2
+    assert failed.stderr.count("\n") == 1 and "pip could not install" in failed.stderr
+
+
+# make and .ci/run
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*arguments) -> str:
+    command = ["make", *arguments, "PYTHON=python3"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@needs_make
+def test_make_lists_its_commands():
+    text = make("help")
+    assert text == make()  # the command without a goal
+    goals = re.findall(r"^make (\w+)", text, flags=re.MULTILINE)
+    assert {"run", "outputs", "test", "bench", "lab", "colab"} <= set(goals)
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["run"], "-m tools.run --profile laptop"),
+        (["run", "PROFILE=smoke", "CHAPTERS=03 04"], "--chapters 03 04 --profile smoke"),
+        (["run", "SWEEP=seed=0,1 rate=2", "SEED=0", "OUT=x", "ARGS=--fresh"],
+         "--out x --seed 0 --sweep seed=0,1 --sweep rate=2 --fresh --profile laptop"),
+        (["outputs", "PROFILE=smoke"], "-m tools.run --profile laptop --write-back"),
+        (["test"], "-m pytest tests"),
+        (["bench"], "-m benchmarks"),
+        (["colab"], "-m tools.colab"),
+    ],
+)  # fmt: skip
+def test_make_calls_the_tools(arguments, command):
+    line = " ".join(make("-n", *arguments).split())
+    assert line.startswith("python3 -m tools.environment -m ")
+    assert line.endswith(command)
+
+
+@posix
+@needs_make
+@pytest.mark.parametrize("code", [0, 1, 5])
+def test_the_ci_script_ends_with_the_closing_line_and_its_exit_code(tmp_path, code):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "environment.py").write_text(
+        "import sys\nassert sys.argv[1:] == ['-m', 'pytest', 'tests']\n"
+        f"print('a warning', file=sys.stderr)\nprint('=== 3 passed ===')\nsys.exit({code})\n",
+        encoding="utf-8",
+    )
+    script = [str(tmp_path / ".ci" / "run")]
+    done = subprocess.run(script, cwd="/", capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-1] == "=== 3 passed ==="
+    assert "a warning" in done.stdout
+
+
+@posix
+@needs_make
+def test_the_ci_script_fails_where_make_does(tmp_path):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    (tmp_path / "Makefile").write_text("other:\n", encoding="utf-8")
+    done = subprocess.run([str(tmp_path / ".ci" / "run")], capture_output=True, text=True)
+    assert done.returncode == 2 and "test" in done.stdout

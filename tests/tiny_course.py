@@ -1,0 +1,71 @@
+"""A course of tiny notebooks in a folder of its own, for tests of the tools."""
+
+import pathlib
+import shutil
+import textwrap
+
+import nbformat
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+PARAMETERS = 'profile = "laptop"  # "smoke", "laptop" or "gpu"\nseed = 0'
+BEGIN = """
+import pathlib
+import sys
+
+sys.path[:0] = ["../..", ".."]
+from helpers import results
+
+root = pathlib.Path(results.__file__).parent.parent
+with (root / "log.txt").open("a") as log:
+    log.write("{name} begins\\n")
+"""
+END = """
+results.record("value", seed**2 + 0.5, target=1, unit="nats")
+results.table()
+with (root / "log.txt").open("a") as log:
+    log.write("{name} ends\\n")
+"""
+
+
+def code(source: str, *tags: str):
+    """Return a code cell."""
+    cell = nbformat.v4.new_code_cell(textwrap.dedent(source).strip())
+    if tags:
+        cell.metadata["tags"] = list(tags)
+    return cell
+
+
+def make_root(folder: pathlib.Path) -> pathlib.Path:
+    """Make a repository without notebooks: requirements.txt and the helpers that need no data."""
+    (folder / "helpers").mkdir(parents=True)
+    (folder / "requirements.txt").write_text("pytest==1.0\nnumpy==1.0\n", encoding="utf-8")
+    for name in ("__init__.py", "results.py", "lesson.py"):
+        shutil.copy(REPOSITORY / "helpers" / name, folder / "helpers")
+    return folder
+
+
+def chapter(root: pathlib.Path, name: str, *bodies: str, folder: str = "notebooks") -> pathlib.Path:
+    """Write a notebook of five cells or more that logs when it begins and when it ends.
+
+    Code cell 1 has the parameters, cell 2 begins, the bodies follow, the last one ends.
+    """
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {name}"),
+        code(PARAMETERS, "parameters"),
+        code(BEGIN.format(name=name)),
+        *map(code, bodies or ["print('body')"]),
+        code(END.format(name=name)),
+    ]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    path = root / folder / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    return path
+
+
+def log(root: pathlib.Path) -> list[str]:
+    """Return the lines that the notebooks have logged."""
+    path = root / "log.txt"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
