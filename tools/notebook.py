@@ -65,12 +65,11 @@ def parameters(notebook) -> dict:
 def _normal_output(output):
     data = output.get("data")
     if data is not None:
-        data.pop(WIDGET_VIEW, None)  # a saved widget has no kernel behind it
+        if WIDGET_VIEW in data:  # a saved widget has no kernel behind it
+            return None
         for kind in ("text/plain", "text/html"):
             if isinstance(data.get(kind), str):
                 data[kind] = ADDRESS.sub(r"\1", data[kind])
-        if not data:
-            return None
     output.pop("execution_count", None) if output.output_type != "execute_result" else None
     output["metadata"] = nbformat.NotebookNode() if "metadata" in output else output.get("metadata")
     if output["metadata"] is None:

@@ -1,0 +1,91 @@
+"""Colab versions: fresh, and each of them runs alone in an empty folder."""
+
+import gzip
+import http.server
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import nbformat
+import pytest
+
+from helpers import data
+from tools import colab
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_colab_is_up_to_date():
+    made = {path.stem for path in (ROOT / "colab").glob("*.ipynb")}
+    assert made == set(CHAPTERS), "run: make colab"
+    assert colab.main(["--check"]) == 0, "run: make colab"
+
+
+def test_a_stale_file_is_noticed(tmp_path, monkeypatch, capsys):
+    for folder in ("notebooks", "helpers", "data"):
+        (tmp_path / folder).symlink_to(ROOT / folder, target_is_directory=True)
+    (tmp_path / "requirements.txt").write_text(
+        (ROOT / "requirements.txt").read_text("utf-8"), encoding="utf-8"
+    )
+    monkeypatch.setattr(colab, "ROOT", tmp_path)
+    assert colab.main([]) == 0 and colab.main(["--check"]) == 0
+    path = tmp_path / "colab" / f"{CHAPTERS[0]}.ipynb"
+    path.write_text(path.read_text("utf-8") + " ", encoding="utf-8")
+    assert colab.main(["--check"]) == 1
+    assert f"{CHAPTERS[0]}.ipynb. Run: make colab" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_form(name):
+    made = nbformat.read(ROOT / "colab" / f"{name}.ipynb", as_version=4)
+    nbformat.validate(made)
+    assert (
+        f"github/{colab.REPOSITORY}/blob/{colab.BRANCH}/colab/{name}.ipynb" in made.cells[0].source
+    )
+    tagged = [c for c in made.cells if "parameters" in c.metadata.get("tags", [])]
+    assert 'profile = "gpu" if gpu else "laptop"' in tagged[0].source
+    assert not any(c.get("outputs") for c in made.cells)
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """A local server that offers the data sets as their official addresses do, as .gz files."""
+    folder = tmp_path_factory.mktemp("official")
+    for relative in data.manifest():
+        if relative.startswith("mnist/"):
+            path = folder / relative.replace(".xz", ".gz")
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(gzip.compress(data.content(relative), 1))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_runs_alone(name, official, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COURSE_DATA")}
+    source = tmp_path / f"{name}.ipynb"
+    source.write_bytes((ROOT / "colab" / f"{name}.ipynb").read_bytes())
+    answer = subprocess.run(
+        [sys.executable, "-m", "papermill", str(source), str(tmp_path / "done.ipynb"), "-p",
+         "profile", "smoke", "--cwd", str(tmp_path), "-k", "python3", "--no-progress-bar"],
+        env=environment | {"COURSE_DATA_URL": official, "MPLBACKEND": ""}, cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    executed = nbformat.read(tmp_path / "done.ipynb", as_version=4)
+    text = "".join(o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
+    assert "No GPU: profile laptop." in text or "A GPU is there" in text
+    assert str(ROOT) not in text
