@@ -1,0 +1,62 @@
+"""Bring README.md's table of chapters up to date with the results in the notebooks.
+
+python -m tools.readme            rewrite the table
+python -m tools.readme --check    only say whether it is up to date
+"""
+
+import pathlib
+import re
+import sys
+
+import nbformat
+
+from tools import colab
+from tools.report import duration
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MARKS = ("<!-- chapters: made by tools/readme.py -->", "<!-- end of chapters -->")
+SHOWN = {  # the results that a reader of the README wants to see
+    "01_introduction": ("js_divergence_error", "equilibrium_js", "ring_modes"),
+    "02_autoencoder": ("ae32_vs_pca32_error_reduction", "vae2_elbo", "vae2_iwae"),
+    "03_vanilla_gan": ("fid", "recall", "modes"),
+    "04_dcgan": ("fid", "recall", "fid_ratio_to_dense_gan"),
+}
+
+
+def row(path: pathlib.Path) -> str:
+    """Return one chapter's row: link, measured results, time, badge."""
+    source = nbformat.read(path, as_version=4)
+    title = re.search(r"^# \d+ (.+)$", source.cells[0].source, re.MULTILINE).group(1)
+    course = source.metadata.get("course", {"results": {}, "seconds": None})
+    found = course["results"]
+    measured = "; ".join(
+        f"{name.replace('_', ' ')} {found[name]['value']:.3g} {found[name]['unit']}".strip()
+        for name in SHOWN.get(path.stem, list(found)[:3])
+        if name in found
+    )
+    link = f"[{path.stem[:2]} {title}](notebooks/{path.name})"
+    return f"| {link} | {measured} | {duration(course['seconds'])} | {colab.badge(path.stem)} |"
+
+
+def table() -> str:
+    """Return the table between the marks."""
+    rows = [row(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    return "\n".join(["| chapter | measured | time, min:s | |", "|---|---|---|---|", *rows])
+
+
+def main(arguments: list[str]) -> int:
+    """Command line."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    wanted = f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}"
+    if "--check" in arguments:
+        print("README.md is up to date." if wanted == text else "Stale: run make colab")
+        return int(wanted != text)
+    path.write_text(wanted, encoding="utf-8", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
