@@ -37,8 +37,9 @@ bench: ## measure training and evaluation speed
 lab: ## open JupyterLab in notebooks/
 	@$(COURSE) -m jupyter lab notebooks
 
-colab: ## regenerate the folder colab/ from notebooks/
+colab: ## regenerate colab/ and the README's table from notebooks/
 	@$(COURSE) -m tools.colab
+	@$(COURSE) -m tools.readme
 
 lint: ## check the code's style
 	@$(COURSE) -m ruff check .

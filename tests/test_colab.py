@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from helpers import data
-from tools import colab
+from tools import colab, readme
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -89,3 +89,7 @@ def test_runs_alone(name, official, tmp_path):
     text = "".join(o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
     assert "No GPU: profile laptop." in text or "A GPU is there" in text
     assert str(ROOT) not in text
+
+
+def test_the_readmes_table_is_up_to_date():
+    assert readme.main(["--check"]) == 0, "run: make colab"
