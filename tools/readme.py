@@ -4,6 +4,7 @@ python -m tools.readme            rewrite the table
 python -m tools.readme --check    only say whether it is up to date
 """
 
+import base64
 import pathlib
 import re
 import sys
@@ -44,6 +45,18 @@ def table() -> str:
     return "\n".join(["| chapter | measured | time, min:s | |", "|---|---|---|---|", *rows])
 
 
+def picture() -> bytes:
+    """Return the PNG that the cell tagged ``readme-picture`` shows; empty before it has run."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "readme-picture" in cell.metadata.get("tags", []):
+                found = [
+                    o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+                ]
+                return base64.b64decode(found[0]) if found else b""
+    return b""
+
+
 def main(arguments: list[str]) -> int:
     """Command line."""
     path = ROOT / "README.md"
@@ -51,10 +64,14 @@ def main(arguments: list[str]) -> int:
     before, rest = text.split(MARKS[0])
     after = rest.split(MARKS[1])[1]
     wanted = f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}"
+    image = ROOT / "docs" / "results.png"
     if "--check" in arguments:
-        print("README.md is up to date." if wanted == text else "Stale: run make colab")
-        return int(wanted != text)
+        same = wanted == text and image.is_file() and image.read_bytes() == picture()
+        print("README.md is up to date." if same else "Stale: run make colab")
+        return int(not same)
     path.write_text(wanted, encoding="utf-8", newline="\n")
+    image.parent.mkdir(exist_ok=True)
+    image.write_bytes(picture())
     return 0
 
 
