@@ -25,8 +25,9 @@ env: ## create the environment .venv from requirements.txt
 run: ## execute the notebooks and write executed notebooks, report.html and results.json
 	@$(RUN) --profile $(PROFILE)
 
-outputs: ## run under the profile laptop and write the outputs back into notebooks/
+outputs: ## run under the profile laptop, chapters and solutions, and write their outputs back
 	@$(RUN) --profile laptop --write-back
+	@$(if $(FOLDER),,$(RUN) --folder notebooks/solutions --profile laptop --write-back)
 
 test: ## run all tests
 	@$(COURSE) -m pytest tests

@@ -12,9 +12,9 @@ import pytest
 from papermill.parameterize import parameterize_notebook
 from tiny_course import PARAMETERS, REPOSITORY, code
 
-from helpers.results import met
 from tools import notebook
 from tools.batch import KEPT_COURSE
+from tools.report import met
 
 CHAPTERS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((REPOSITORY / "notebooks" / "solutions").glob("*.ipynb"))

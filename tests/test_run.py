@@ -19,6 +19,7 @@ import psutil
 import pytest
 from tiny_course import REPOSITORY, chapter, code, log, make_root
 
+import helpers.results
 from tools import batch, execute, jobs, notebook, report, run
 from tools.progress import Progress
 
@@ -156,6 +157,14 @@ def test_chapters_can_be_chosen_by_number_and_by_name(root, course):
     assert status == 0
     assert log(root)[1::2] == ["01_one ends", "03_three ends"]
     assert list(results(root)) == ["01_one", "03_three"]
+
+
+@pytest.mark.parametrize("op", ["<=", ">=", "=="])
+def test_report_and_notebook_agree_on_what_reaches_a_target(op):
+    for value in (1, 2.0, 3):
+        for target in (2, None):
+            result = {"value": value, "target": target, "op": op}
+            assert report.met(result) is helpers.results.met(result)
 
 
 # Resuming

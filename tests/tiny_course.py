@@ -36,10 +36,11 @@ def code(source: str, *tags: str):
 
 
 def make_root(folder: pathlib.Path) -> pathlib.Path:
-    """Make a repository without notebooks: requirements.txt and the helpers that need no data."""
+    """Make a repository without notebooks: requirements.txt, and helpers without TensorFlow."""
     (folder / "helpers").mkdir(parents=True)
     (folder / "requirements.txt").write_text("pytest==1.0\nnumpy==1.0\n", encoding="utf-8")
-    for name in ("__init__.py", "results.py", "lesson.py"):
+    (folder / "helpers" / "__init__.py").touch()
+    for name in ("results.py", "lesson.py"):
         shutil.copy(REPOSITORY / "helpers" / name, folder / "helpers")
     return folder
 
