@@ -6,7 +6,7 @@ sha256 and the size of the original of each; nothing is used before both were ch
 
 import hashlib
 import json
-import lzma
+import math
 import os
 import pathlib
 import struct
@@ -14,7 +14,7 @@ import struct
 import numpy as np
 import tensorflow as tf
 
-from helpers import download
+from helpers import archives, download
 
 ROOT = pathlib.Path(os.environ.get("COURSE_DATA") or pathlib.Path(__file__).parents[1] / "data")
 NAMES = ("mnist", "fashion-mnist")
@@ -24,45 +24,37 @@ CLASSES = {
     "fashion-mnist": ("T-shirt", "trousers", "pullover", "dress", "coat",
                       "sandal", "shirt", "sneaker", "bag", "ankle boot"),
 }  # fmt: skip
-OFFICIAL = {
-    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "fashion-mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-}
-REMEDY = "restore it (git checkout -- data), or delete it and call data.fetch({name!r})"
-DECODER_MEMORY = 100 * 2**20  # bytes; our files ask for a 64 MiB dictionary
+# index_shuffle enciphers positions with 4 rounds: too few, for 60,000 images the orders of two
+# epochs are correlated. With 16 they are not (tests/test_data.py).
+ROUNDS = 16
 
 
 class DataError(RuntimeError):
     """A data file is missing, damaged or not what it should be; the message says what to do."""
 
 
-def manifest(root: pathlib.Path | None = None) -> dict[str, dict]:
-    """Return {path inside data/: {"sha256", "bytes", ...}} of everything that belongs there.
+def manifest(part: str = "files") -> dict[str, dict]:
+    """Return a part of ``data/manifest.json``.
 
-    For a path that ends in ``.xz`` both are those of the unpacked original.
+    Args:
+        part: ``"files"``: {path inside data/: {"sha256", "bytes", ...}}; for a path that ends in
+            ``.xz`` both are those of the unpacked original. ``"sets"``: {folder: {"title",
+            "source", "licence", "cite", "urls"}}.
+
+    Raises:
+        DataError: the manifest cannot be read, or lacks this part.
     """
-    path = (root or ROOT) / "manifest.json"
+    path = ROOT / "manifest.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8"))[part])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}): restore it (git checkout -- data)."
+            f"{path} cannot be read ({type(error).__name__}): restore it (git checkout -- data), "
+            "or correct the environment variable COURSE_DATA if you set it."
         ) from None
 
 
-def _problem(path: pathlib.Path, what: str, name: str) -> DataError:
-    return DataError(f"{path} {what}: {REMEDY.format(name=name)}.")
-
-
-class _Bounded(lzma.LZMAFile):
-    """An xz file whose dictionary may not take more memory than ours do."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self._buffer.raw._decomp_args["memlimit"] = DECODER_MEMORY
-
-
-def content(relative: str) -> bytes:
+def content(relative: str) -> bytearray:
     """Return a file's bytes (of a packed one, the original's) after its sha256 was checked.
 
     Args:
@@ -70,38 +62,41 @@ def content(relative: str) -> bytes:
 
     Raises:
         DataError: the file is missing, truncated, altered, or unpacks to more than the manifest
-            says (it is left as soon as it does, so that it cannot fill the memory).
+            says (unpacking stops as soon as it does, so that it cannot fill the memory).
     """
-    entries = manifest()
-    if relative not in entries:
-        raise DataError(f"{relative} is not in {ROOT / 'manifest.json'}: correct the name.")
-    wanted, name = entries[relative], relative.split("/")[0]
-    path = ROOT / relative
-    if not path.is_file() and path.with_suffix("").is_file():
-        path = path.with_suffix("")  # as data.fetch stores it
-    if not path.is_file():
-        raise _problem(path, "is missing", name)
+    wanted = manifest().get(relative, {})
+    if not {"sha256", "bytes"} <= wanted.keys():
+        raise DataError(f"{ROOT / 'manifest.json'} does not list {relative}: correct the name.")
+    path, size, name = ROOT / relative, wanted["bytes"], relative.split("/")[0]
+    if path.suffix == ".xz" and not path.is_file() and path.with_suffix("").is_file():
+        path = path.with_suffix("")  # as fetch stores it
     try:
-        with _Bounded(path) if path.suffix == ".xz" else path.open("rb") as stream:
-            data = download.read_bounded(stream, wanted["bytes"])
-    except (lzma.LZMAError, EOFError, OSError) as error:
-        raise _problem(path, f"is damaged ({error})", name) from None
-    if len(data) > wanted["bytes"]:
-        raise _problem(path, f"holds more than the {wanted['bytes']} bytes it should", name)
-    if len(data) < wanted["bytes"]:
-        raise _problem(path, f"ends after {len(data)} of {wanted['bytes']} bytes", name)
-    if hashlib.sha256(data).hexdigest() != wanted["sha256"]:
-        raise _problem(path, "has been altered (its sha256 is another)", name)
-    return data
+        with path.open("rb") as stream:
+            read = archives.read_xz if path.suffix == ".xz" else archives.read_bounded
+            data = read(stream, size)
+        if len(data) > size:
+            problem = f"holds more than the {size} bytes that it should"
+        elif len(data) < size:
+            problem = f"ends after {len(data)} of {size} bytes"
+        elif hashlib.sha256(data).hexdigest() != wanted["sha256"]:
+            problem = "has been altered (its sha256 is another)"
+        else:
+            return data
+    except FileNotFoundError:
+        problem = "is missing"
+    except archives.DAMAGED as error:
+        problem = f"is damaged ({error})"
+    other = f", or delete it and call data.fetch({name!r})" if name in NAMES else ""
+    raise DataError(f"{path} {problem}: restore it (git checkout -- data/{relative}){other}.")
 
 
 def checked_path(relative: str) -> pathlib.Path:
-    """Return the path of a file of ``data/`` that is stored as it is, after checking it."""
+    """Return the path of a file of ``data/`` that is stored as it is, after ``content`` read it."""
     content(relative)
     return ROOT / relative
 
 
-def read_idx(data: bytes, name: str = "the file") -> np.ndarray:
+def read_idx(data: bytes | bytearray, name: str = "the file") -> np.ndarray:
     """Return the array that an IDX file of unsigned bytes holds.
 
     Args:
@@ -110,7 +105,7 @@ def read_idx(data: bytes, name: str = "the file") -> np.ndarray:
         name: what to call the file in a message.
 
     Returns:
-        uint8, of the shape that the header says.
+        uint8, of the shape that the header says; a view of ``data``, not a copy.
 
     Raises:
         DataError: the magic number is wrong, or the values are fewer or more than the header says.
@@ -118,13 +113,15 @@ def read_idx(data: bytes, name: str = "the file") -> np.ndarray:
     dimensions = data[3] if len(data) >= 4 else 0
     start = 4 + 4 * dimensions
     if data[:3] != b"\0\0\x08" or not 1 <= dimensions <= 4 or len(data) < start:
-        raise DataError(f"{name} does not begin as an IDX file of bytes: it is another file.")
-    shape = struct.unpack(f">{dimensions}I", data[4:start])
-    size = int(np.prod(shape, dtype=object))
-    if size != len(data) - start:
         raise DataError(
-            f"{name} should hold {size} values of shape {shape} and holds {len(data) - start}: "
-            "it is truncated or altered; replace it."
+            f"{name} does not begin as an IDX file of bytes (it begins with "
+            f"{bytes(data[:4]).hex(' ') or 'nothing'}): replace it."
+        )
+    shape = struct.unpack(f">{dimensions}I", data[4:start])
+    size, found = math.prod(shape), len(data) - start
+    if size != found:
+        raise DataError(
+            f"{name} should hold {size} values of shape {shape} and holds {found}: replace it."
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
@@ -148,34 +145,40 @@ def load(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
             f"There is no data set {name!r} with a split {split!r}: use one of "
             f"{', '.join(NAMES)}, and train or test."
         )
-    arrays = []
-    for kind in ("images-idx3", "labels-idx1"):
-        relative = f"{name}/{PREFIXES[split]}-{kind}-ubyte.xz"
-        arrays.append(read_idx(content(relative), str(ROOT / relative)))
-    images, labels = arrays
-    check(images, labels, str(ROOT / name))
+    stem = f"{name}/{PREFIXES[split]}"
+    images, labels = (
+        read_idx(content(f"{stem}-{kind}-ubyte.xz"), str(ROOT / f"{stem}-{kind}-ubyte.xz"))
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{ROOT / stem}-* hold images {images.shape} and labels {labels.shape} instead of "
+            "(n, 28, 28) and (n,): replace them."
+        )
+    if labels.max(initial=0) > 9:
+        raise DataError(
+            f"{ROOT / stem}-labels-idx1-ubyte.xz has a label {labels.max()}, but 0 to 9 exist: "
+            "replace it."
+        )
     return images[..., None], labels.astype(np.int32)
 
 
-def check(images: np.ndarray, labels: np.ndarray, name: str) -> None:
-    """Raise a DataError unless these are images of 28 x 28 with as many labels from 0 to 9."""
-    if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
-        raise DataError(
-            f"{name} holds images {images.shape} and labels {labels.shape} instead of (n, 28, 28) "
-            "and (n,): replace its files."
-        )
-    if labels.size and labels.max() > 9:
-        raise DataError(f"{name} has a label {labels.max()}, but 0 to 9 exist: replace its files.")
-
-
 def to_unit(images):
-    """Turn uint8 images (0 to 255) into float32 in [0, 1]; arrays and tensors."""
+    """Turn uint8 images (0 to 255) into float32 in [0, 1]; arrays and tensors.
+
+    Raises:
+        ValueError: the images are not uint8 (they may have been turned already).
+    """
+    if images.dtype != "uint8":
+        raise ValueError(
+            f"The images are {images.dtype.name}: give uint8 from 0 to 255, each only once."
+        )
     images = tf.cast(images, tf.float32) if tf.is_tensor(images) else np.float32(images)
     return images / 255
 
 
 def to_symmetric(images):
-    """Turn uint8 images (0 to 255) into float32 in [-1, 1], the range of tanh."""
+    """Turn uint8 images (0 to 255) into float32 in [-1, 1], the range of tanh; see to_unit."""
     return to_unit(images) * 2 - 1
 
 
@@ -197,58 +200,65 @@ def batches(images, batch_size: int, seed: int, labels=None, start: int = 0) -> 
         batch_size: images in a batch, from 1 to n.
         seed: an integer from 0 to 2**32 - 1.
         labels: array of shape (n,), or None.
-        start: the first step.
+        start: the first step, 0 or more.
 
     Returns:
         A dataset of images (batch_size, ...), or of (images, labels).
 
     Raises:
-        ValueError: batch_size is out of range, or there are not as many labels as images.
+        ValueError: a number is out of range, or there are not as many labels as images.
     """
     n = len(images)
     if not 1 <= batch_size <= n:
-        raise ValueError(
-            f"batch_size is {batch_size}: with {n} images give a number from 1 to {n}."
-        )
+        raise ValueError(f"batch_size is {batch_size}: give a number from 1 to {n}, the images.")
     if labels is not None and len(labels) != n:
         raise ValueError(f"There are {n} images and {len(labels)} labels: give one for each.")
+    if not 0 <= seed < 2**32 or start < 0:
+        raise ValueError(f"seed is {seed}, start {start}: give 0 or more (a seed below 2**32).")
     with tf.device("CPU"):
         images = tf.constant(images)
         labels = None if labels is None else tf.constant(labels)
     steps = n // batch_size  # of an epoch
 
     def batch(step):
-        epoch, position = (
-            step // steps,
-            (step % steps) * batch_size + tf.range(batch_size, dtype="int64"),
+        positions = step % steps * batch_size + tf.range(batch_size, dtype=tf.int64)
+        key = tf.cast(tf.stack([tf.constant(seed, tf.int64), step // steps, 0]), tf.uint32)
+        chosen = tf.raw_ops.RandomIndexShuffle(
+            index=positions, seed=key, max_index=tf.constant(n - 1, tf.int64), rounds=ROUNDS
         )
-        key = tf.cast(tf.stack([tf.constant(seed, tf.int64), epoch]), tf.uint32)
-        index = tf.random.experimental.index_shuffle(position, key, n - 1)
-        chosen = tf.gather(images, index)
-        return chosen if labels is None else (chosen, tf.gather(labels, index))
+        part = tf.gather(images, chosen)
+        return part if labels is None else (part, tf.gather(labels, chosen))
 
-    numbers = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
-    return numbers.map(batch).prefetch(2)
+    return tf.data.Dataset.counter(start).map(batch).prefetch(2)
 
 
-def fetch(name: str, base_url: str | None = None) -> None:
+def fetch(name: str, base_url: str | None = None, **options) -> None:
     """Download those files of a data set that ``data/`` lacks (a notebook that stands alone).
 
     Args:
         name: ``"mnist"`` or ``"fashion-mnist"``.
-        base_url: where ``<file>.gz`` lies; by default the environment variable COURSE_DATA_URL
-            followed by the set's name, or else the official address.
+        base_url: where ``<file>.xz`` or ``<file>.gz`` lies; by default the environment variable
+            COURSE_DATA_URL followed by the set's name, or else the official addresses.
+        options: timeout and attempts, as in ``helpers.download.download``.
 
     Raises:
         helpers.download.DownloadError: a file cannot be had, or is not the official one.
     """
     if name not in NAMES:
         raise DataError(f"There is no data set {name!r}: use one of {', '.join(NAMES)}.")
-    other = os.environ.get("COURSE_DATA_URL")
-    base = base_url or (f"{other.rstrip('/')}/{name}" if other else OFFICIAL[name])
+    base = os.environ.get("COURSE_DATA_URL")
+    base = base_url or (base and f"{base.rstrip('/')}/{name}")
+    bases = [base] if base else manifest("sets")[name]["urls"]
     for relative, wanted in manifest().items():
         path = (ROOT / relative).with_suffix("")
-        packed = relative.startswith(name) and relative.endswith(".xz")
-        if packed and not path.is_file() and not (ROOT / relative).is_file():
-            url = f"{base.rstrip('/')}/{path.name}.gz"
-            download.download_gzip(url, path, wanted["sha256"], wanted["bytes"])
+        if not relative.startswith(f"{name}/") or path.is_file() or (ROOT / relative).is_file():
+            continue
+        endings = (".xz", ".gz") if base else (".gz",)
+        urls = [f"{b.rstrip('/')}/{path.name}{ending}" for b in bases for ending in endings]
+        for url in urls:
+            try:
+                download.download_packed(url, path, wanted["sha256"], wanted["bytes"], **options)
+                break
+            except download.DownloadError:
+                if url == urls[-1]:
+                    raise
