@@ -105,21 +105,17 @@ class SampleGrid(keras.callbacks.Callback):
 class CpuBudget(keras.callbacks.Callback):
     """Ends a training when it has used so many CPU seconds, to compare models at the same cost.
 
-    The learning rates of the given optimizers fall linearly to 0 on the way.
-
     Args:
-        seconds: CPU seconds of this process, all threads added up.
-        optimizers: optimizers with a number as learning rate, not a schedule.
+        seconds: CPU seconds of this process, all threads added up; infinity only counts.
 
     Attributes:
         used: CPU seconds so far.
         steps: training steps so far.
     """
 
-    def __init__(self, seconds: float, optimizers=()):
+    def __init__(self, seconds: float = float("inf")):
         super().__init__()
         self.seconds, self.used, self.steps = seconds, 0.0, 0
-        self._rates = [(optimizer, float(optimizer.learning_rate)) for optimizer in optimizers]
 
     def on_train_begin(self, logs=None):
         self._started = time.process_time()
@@ -130,8 +126,6 @@ class CpuBudget(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.steps = self._base + batch + 1
         self.used = time.process_time() - self._started
-        for optimizer, rate in self._rates:
-            optimizer.learning_rate = rate * max(0.0, 1 - self.used / self.seconds)
         if self.used >= self.seconds:
             self.model.stop_training = True
 

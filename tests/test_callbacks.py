@@ -196,3 +196,13 @@ def test_progress_is_quiet_outside_a_notebook(capsys):
     model = built_model()
     model.fit(np.zeros((4, 2)), np.ones((4, 3)), verbose=0, callbacks=[callbacks.Progress()])
     assert capsys.readouterr().out == ""
+
+
+def test_a_cpu_budget_ends_the_training_in_time():
+    model, budget = built_model(), callbacks.CpuBudget(0.3)
+    x, y = np.zeros((4, 2), np.float32), np.ones((4, 3), np.float32)
+    model.fit(x, y, batch_size=2, epochs=10**6, verbose=0, callbacks=[budget])
+    assert 0.3 <= budget.used < 1.5 and budget.steps >= 1
+    count = callbacks.CpuBudget()
+    model.fit(x, y, batch_size=2, epochs=3, verbose=0, callbacks=[count])
+    assert count.steps == 6 and count.used > 0
