@@ -1,7 +1,7 @@
 """Data: MNIST and Fashion-MNIST as arrays and as endless, reproducible batches.
 
-The files lie in ``data/`` as IDX (LeCun's format) packed with xz. ``data/manifest.json`` says the
-sha256 and the size of the original of each; nothing is used before both were checked.
+The files lie in ``data/`` as IDX (LeCun's format) packed with xz. Nothing is used before the sha256
+and the size of its original, which ``data/manifest.json`` says, were checked.
 """
 
 import hashlib
@@ -141,25 +141,17 @@ def load(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
         DataError: the name is unknown, or a file is missing, damaged or of the wrong shape.
     """
     if name not in NAMES or split not in PREFIXES:
-        raise DataError(
-            f"There is no data set {name!r} with a split {split!r}: use one of "
-            f"{', '.join(NAMES)}, and train or test."
-        )
-    stem = f"{name}/{PREFIXES[split]}"
-    images, labels = (
-        read_idx(content(f"{stem}-{kind}-ubyte.xz"), str(ROOT / f"{stem}-{kind}-ubyte.xz"))
-        for kind in ("images-idx3", "labels-idx1")
-    )
+        known = f"{' or '.join(NAMES)}, and train or test"
+        raise DataError(f"There is no data set {name!r} with a split {split!r}: use {known}.")
+    paths = [f"{name}/{PREFIXES[split]}-{kind}-ubyte.xz" for kind in ("images-idx3", "labels-idx1")]
+    images, labels = (read_idx(content(path), str(ROOT / path)) for path in paths)
+    problem = None
     if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
-        raise DataError(
-            f"{ROOT / stem}-* hold images {images.shape} and labels {labels.shape} instead of "
-            "(n, 28, 28) and (n,): replace them."
-        )
-    if labels.max(initial=0) > 9:
-        raise DataError(
-            f"{ROOT / stem}-labels-idx1-ubyte.xz has a label {labels.max()}, but 0 to 9 exist: "
-            "replace it."
-        )
+        problem = f"hold arrays {images.shape} and {labels.shape}, not (n, 28, 28) and (n,)"
+    elif labels.max(initial=0) > 9:
+        problem = f"hold a label {labels.max()}, but 0 to 9 exist"
+    if problem:
+        raise DataError(f"{ROOT / paths[0]} and {ROOT / paths[1]} {problem}: replace them.")
     return images[..., None], labels.astype(np.int32)
 
 
@@ -170,9 +162,7 @@ def to_unit(images):
         ValueError: the images are not uint8 (they may have been turned already).
     """
     if images.dtype != "uint8":
-        raise ValueError(
-            f"The images are {images.dtype.name}: give uint8 from 0 to 255, each only once."
-        )
+        raise ValueError(f"The images are {images.dtype.name}: give uint8 (0 to 255), only once.")
     images = tf.cast(images, tf.float32) if tf.is_tensor(images) else np.float32(images)
     return images / 255
 
@@ -255,10 +245,4 @@ def fetch(name: str, base_url: str | None = None, **options) -> None:
             continue
         endings = (".xz", ".gz") if base else (".gz",)
         urls = [f"{b.rstrip('/')}/{path.name}{ending}" for b in bases for ending in endings]
-        for url in urls:
-            try:
-                download.download_packed(url, path, wanted["sha256"], wanted["bytes"], **options)
-                break
-            except download.DownloadError:
-                if url == urls[-1]:
-                    raise
+        download.download_packed(urls, path, wanted["sha256"], wanted["bytes"], **options)

@@ -150,23 +150,10 @@ def download(
     )
 
 
-def download_packed(
-    url: str, path: pathlib.Path, expected_sha256: str, size: int, **options
-) -> pathlib.Path:
-    """Download a gzip or xz file and store what it holds at ``path``.
-
-    Args:
-        url: the address of the packed file; it ends with ``.gz`` or ``.xz``.
-        path: where its content goes, whole or not at all.
-        expected_sha256: of the content, hexadecimal digits.
-        size: bytes of the content; more is neither loaded nor unpacked.
-        options: timeout and attempts, as in ``download``.
-
-    Raises:
-        DownloadError: there is no network, or the content is damaged or another one.
-    """
+def _unpacked(url: str, path: pathlib.Path, expected_sha256: str, size: int, options) -> bytearray:
     suffix = url[-3:]
-    packed = path.with_name(path.name + suffix + ".unchecked")
+    # A part that one address left is never continued from another: the two may differ.
+    packed = path.with_name(f"{path.name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{suffix}")
     download(url, None, packed, limit=size + size // 8 + 2**12, **options)
     try:
         if suffix == ".xz":
@@ -181,6 +168,31 @@ def download_packed(
         packed.unlink()
     if len(data) != size or hashlib.sha256(data).hexdigest() != expected_sha256:
         raise DownloadError(f"{url} does not hold the official file: use another address, {STAY}")
+    return data
+
+
+def download_packed(
+    urls: list[str], path: pathlib.Path, expected_sha256: str, size: int, **options
+) -> pathlib.Path:
+    """Download a gzip or xz file and store what it holds at ``path``.
+
+    Args:
+        urls: addresses of the packed file, tried in turn; each ends with ``.gz`` or ``.xz``.
+        path: where its content goes, whole or not at all.
+        expected_sha256: of the content, hexadecimal digits.
+        size: bytes of the content; more is neither loaded nor unpacked.
+        options: timeout and attempts, as in ``download``.
+
+    Raises:
+        DownloadError: there is no network, or the content is damaged or another one.
+    """
+    for url in urls:
+        try:
+            data = _unpacked(url, path, expected_sha256, size, options)
+            break
+        except DownloadError:
+            if url == urls[-1]:
+                raise
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)
     os.replace(partial, path)

@@ -1,0 +1,113 @@
+"""Pack IDX files into data/ and enter them in data/manifest.json.
+
+    python -m tools.pack_data FOLDER
+
+FOLDER holds ``<set>/<file>-ubyte.gz`` as the sets' authors publish them, for example
+``mnist/train-images-idx3-ubyte.gz``. Files that are packed already are left as they are; a file
+that differs from the one in the manifest is refused. 47 MB of images take about a minute.
+"""
+
+import argparse
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import pathlib
+import sys
+
+from helpers import archives, data
+
+LARGEST = 2**30  # bytes; what one original may have
+PATTERN = "*-ubyte.gz"
+
+
+def compress(original: bytes) -> bytes:
+    """Pack with xz as the files in ``data/`` are packed: the same bytes on every machine.
+
+    For images, LZMA looks at more of the byte before (lc=4) and never at the position (lp, pb):
+    a little smaller than xz -9e.
+    """
+    images = original[3] == 3  # dimensions
+    filters = [
+        {
+            "id": lzma.FILTER_LZMA2,
+            "preset": 9 | lzma.PRESET_EXTREME,
+            "dict_size": 2**26,
+            "lc": 4 if images else 3,
+            "lp": 0,
+            "pb": 0,
+        }
+    ]
+    return lzma.compress(original, check=lzma.CHECK_SHA256, filters=filters)
+
+
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def pack(source: pathlib.Path, manifest: dict) -> str:
+    """Pack one ``<set>/<file>-ubyte.gz``, update the manifest, and return what was done.
+
+    Raises:
+        helpers.data.DataError: it is damaged, no IDX file, another file than the manifest's, or of
+            a set whose source and licence the manifest does not say.
+    """
+    folder, relative = source.parent.name, f"{source.parent.name}/{source.stem}.xz"
+    if folder not in manifest["sets"]:
+        raise data.DataError(
+            f"{data.ROOT / 'manifest.json'} does not say where {folder} comes from: describe it "
+            "under sets first."
+        )
+    try:
+        with gzip.open(source) as stream:
+            original = bytes(archives.read_bounded(stream, LARGEST))
+    except archives.DAMAGED as error:
+        raise data.DataError(f"{source} is damaged ({error}): download it again.") from None
+    shape = data.read_idx(original, str(source)).shape
+    entry = {"sha256": hashlib.sha256(original).hexdigest(), "bytes": len(original)}
+    known = manifest["files"].setdefault(relative, entry)
+    if known["sha256"] != entry["sha256"]:
+        raise data.DataError(
+            f"{source} is not the original of {relative} (its sha256 is another): remove the entry "
+            "from the manifest if it is to be replaced."
+        )
+    target = data.ROOT / relative
+    with contextlib.suppress(*archives.DAMAGED), target.open("rb") as stream:
+        if archives.read_xz(stream, len(original)) == original:
+            return f"{relative}: was packed already"
+    packed = compress(original)
+    assert archives.read_xz(io.BytesIO(packed), len(original)) == original
+    write(target, packed)
+    return f"{relative}: {shape}, {len(original)} -> {len(packed)} bytes"
+
+
+def main(arguments: list[str]) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.pack_data")
+    parser.add_argument("folder", type=pathlib.Path, help="holds <set>/<file>-ubyte.gz")
+    folder = parser.parse_args(arguments).folder
+    sources = sorted(folder.glob(f"*/{PATTERN}"))
+    if not sources:
+        print(f"{folder} holds no <set>/{PATTERN}: give another folder.", file=sys.stderr)
+        return 1
+    path = data.ROOT / "manifest.json"
+    for source in sources:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            print(pack(source, manifest), flush=True)
+        except data.DataError as error:
+            print(error, file=sys.stderr)
+            return 1
+        write(path, (json.dumps(manifest, indent=1) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
