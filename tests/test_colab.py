@@ -4,6 +4,7 @@ import gzip
 import http.server
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,17 +26,32 @@ def test_colab_is_up_to_date():
 
 
 def test_a_stale_file_is_noticed(tmp_path, monkeypatch, capsys):
-    for folder in ("notebooks", "helpers", "data"):
-        (tmp_path / folder).symlink_to(ROOT / folder, target_is_directory=True)
-    (tmp_path / "requirements.txt").write_text(
-        (ROOT / "requirements.txt").read_text("utf-8"), encoding="utf-8"
-    )
+    for folder in ("notebooks", "helpers", "data/reference"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for file in ("requirements.txt", "data/manifest.json"):
+        shutil.copy(ROOT / file, tmp_path / file)
     monkeypatch.setattr(colab, "ROOT", tmp_path)
     assert colab.main([]) == 0 and colab.main(["--check"]) == 0
     path = tmp_path / "colab" / f"{CHAPTERS[0]}.ipynb"
     path.write_text(path.read_text("utf-8") + " ", encoding="utf-8")
     assert colab.main(["--check"]) == 1
     assert f"{CHAPTERS[0]}.ipynb. Run: make colab" in capsys.readouterr().out
+    assert colab.main([]) == 0 and colab.main(["--check"]) == 0
+    with (tmp_path / "helpers" / "results.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert colab.main(["--check"]) == 1
+    (tmp_path / "notebooks" / f"{CHAPTERS[0]}.ipynb").unlink()
+    colab.main([])
+    assert not path.exists()
+
+
+def test_every_machine_makes_the_same_bytes(monkeypatch):
+    path = ROOT / "notebooks" / f"{CHAPTERS[-1]}.ipynb"
+    made = set()
+    for platform in ("linux", "win32"):
+        monkeypatch.setattr("sys.platform", platform)
+        made.add(nbformat.writes(colab.make(path)))
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -89,6 +105,43 @@ def test_runs_alone(name, official, tmp_path):
     text = "".join(o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
     assert "No GPU: profile laptop." in text or "A GPU is there" in text
     assert str(ROOT) not in text
+    if "data.load(" in source.read_text(encoding="utf-8"):
+        assert (tmp_path / "course/data/mnist/train-images-idx3-ubyte").is_file()
+
+
+UPLOAD = """
+import pathlib
+
+def upload():
+    return {path.name: path.read_bytes() for path in pathlib.Path("mine").iterdir()}
+"""
+
+
+@pytest.mark.parametrize("in_colab", [True, False])
+def test_an_upload_takes_the_place_of_a_source_that_is_gone(official, tmp_path, in_colab):
+    setup = nbformat.read(ROOT / "colab" / "03_vanilla_gan.ipynb", as_version=4).cells[1].source
+    code = "\nprint(data.load('mnist', 'train')[0].shape, gpu in (True, False))"
+    (tmp_path / "setup.py").write_text(setup + code, encoding="utf-8")
+    (tmp_path / "mine").mkdir()
+    for relative in data.manifest():
+        if relative.startswith("mnist/"):
+            packed = pathlib.Path(relative).name.replace(".xz", ".gz")
+            (tmp_path / "mine" / packed).write_bytes(gzip.compress(data.content(relative), 1))
+    if in_colab:
+        (tmp_path / "google" / "colab").mkdir(parents=True)
+        (tmp_path / "google" / "colab" / "files.py").write_text(UPLOAD, encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
+    answer = subprocess.run(
+        [sys.executable, "setup.py"], cwd=tmp_path, capture_output=True, text=True,
+        env=environment | {"COURSE_DATA_URL": f"{official}/nowhere", "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert "t10k-images-idx3-ubyte.gz cannot be downloaded" in answer.stdout
+    if in_colab:
+        assert answer.returncode == 0, answer.stderr[-3000:]
+        assert "Please upload the four .gz files of mnist." in answer.stdout
+        assert answer.stdout.endswith("(60000, 28, 28, 1) True\n")
+    else:
+        assert answer.returncode == 1 and "DownloadError" in answer.stderr
 
 
 def test_the_readmes_table_is_up_to_date():

@@ -33,6 +33,7 @@ PACKAGES = {
     "ipywidgets": "ipywidgets",
 }
 SETUP = """\
+# @title Setup: run this cell first
 # Made by tools/colab.py from {source}; edit that file instead.
 # Unpacks what the notebook needs beside it (the readable source is in the folder helpers/ of
 # https://github.com/{repository}), installs what is missing and fetches the data.
@@ -102,7 +103,9 @@ def _bundle(lessons: dict, data_sets: list[str]) -> str:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path, content in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(path), content)
+            member = zipfile.ZipInfo(path)
+            member.create_system = 3  # otherwise Windows writes another number
+            archive.writestr(member, content)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -137,7 +140,8 @@ def make(path: pathlib.Path):
                 'profile = "laptop"', 'profile = "gpu" if gpu else "laptop"'
             )
     top = nbformat.v4.new_markdown_cell(badge(path.stem), id="colab-badge")
-    made.cells[:0] = [top, nbformat.v4.new_code_cell(setup, id="colab-setup")]
+    cell = nbformat.v4.new_code_cell(setup, id="colab-setup", metadata={"cellView": "form"})
+    made.cells[:0] = [top, cell]  # as a form, Colab shows the title and not half a megabyte
     made.metadata["colab"] = {"provenance": []}
     return made
 
