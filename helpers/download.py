@@ -73,10 +73,10 @@ def _attempt(url: str, partial: pathlib.Path, limit: int, timeout: float) -> tup
     try:
         _continue(url, partial, limit, timeout)
     except DownloadError:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         raise
     except _Stale:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         return "the file changed on the server", True
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the server has nothing after what is here
