@@ -201,7 +201,8 @@ def test_make_lists_its_commands():
         (["run", "SWEEP=seed=0,1 rate=2", "SEED=0", "OUT=x", "ARGS=--fresh"],
          "--out x --seed 0 --sweep seed=0,1 --sweep rate=2 --fresh --profile laptop"),
         (["outputs", "PROFILE=smoke"], "-m tools.run --profile laptop --write-back python3 -m "
-         "tools.environment -m tools.run --folder notebooks/solutions --profile laptop --write-back"),
+         "tools.environment -m tools.run --folder notebooks/solutions --profile laptop "
+         "--write-back"),
         (["test"], "-m pytest tests"),
         (["bench"], "-m benchmarks"),
         (["colab"], "-m tools.colab"),
