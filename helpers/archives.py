@@ -96,6 +96,8 @@ def _tar_members(path: pathlib.Path, packed: bool):
                 yield member.name, plain, member.isdir(), member.size, opened
                 archive.members = []  # tarfile would remember each one
                 rationed.left = HEADER
+        while rationed.read(CHUNK):
+            pass  # gzip's check of all that came stands behind tar's own end
 
 
 def _members(path: pathlib.Path):

@@ -200,18 +200,21 @@ def test_make_lists_its_commands():
         (["run", "PROFILE=smoke", "CHAPTERS=03 04"], "--chapters 03 04 --profile smoke"),
         (["run", "SWEEP=seed=0,1 rate=2", "SEED=0", "OUT=x", "ARGS=--fresh"],
          "--out x --seed 0 --sweep seed=0,1 --sweep rate=2 --fresh --profile laptop"),
-        (["outputs", "PROFILE=smoke"], "-m tools.run --profile laptop --write-back python3 -m "
-         "tools.environment -m tools.run --folder notebooks/solutions --profile laptop "
-         "--write-back"),
+        (["outputs"], "-m tools.run --profile laptop --write-back; "
+         "-m tools.run --folder notebooks/solutions --profile laptop --write-back"),
+        (["outputs", "FOLDER=notebooks/solutions"],
+         "--folder notebooks/solutions --profile laptop --write-back"),
         (["test"], "-m pytest tests"),
         (["bench"], "-m benchmarks"),
-        (["colab"], "-m tools.colab"),
+        (["colab"], "-m tools.colab; -m tools.readme"),
     ],
 )  # fmt: skip
 def test_make_calls_the_tools(arguments, command):
-    line = " ".join(make("-n", *arguments).split())
-    assert line.startswith("python3 -m tools.environment -m ")
-    assert line.endswith(command)
+    lines = [" ".join(line.split()) for line in make("-n", *arguments).splitlines()]
+    assert all(line.startswith("python3 -m tools.environment -m ") for line in lines)
+    assert "; ".join(line.removeprefix("python3 -m tools.environment ") for line in lines).endswith(
+        command
+    )
 
 
 @posix
