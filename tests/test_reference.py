@@ -1,11 +1,14 @@
 """Reference classifiers: their accuracy, their size, their inputs."""
 
 import json
+import time
 
+import keras
 import numpy as np
 import pytest
 
 from helpers import data, reference
+from tools import train_reference
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,67 @@ def test_damaged_weights_are_named(tmp_path, monkeypatch):
         reference.load("mnist")
     monkeypatch.undo()
     reference.load.cache_clear()
+
+
+def test_a_policy_of_mixed_precision_does_not_reach_the_classifier():
+    images = data.to_unit(data.load("mnist", "test")[0][:50])
+    expected = reference.load("mnist").features(images)
+    reference.load.cache_clear()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        features = reference.load("mnist").features(images)
+    finally:
+        keras.config.set_dtype_policy("float32")
+        reference.load.cache_clear()
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, expected)
+
+
+@pytest.fixture
+def untrained():
+    keras.utils.set_random_seed(0)
+    return reference.build_classifier("mnist")
+
+
+def test_what_is_stored_is_what_is_loaded(untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    relative, digest, size = train_reference.store("mnist", untrained)
+    entry = {relative: {"sha256": digest, "bytes": size}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": entry}), encoding="utf-8")
+    reference.load.cache_clear()
+    images = np.random.default_rng(0).random((20, 28, 28, 1))
+    loaded = reference.load("mnist").probabilities(images)
+    reference.load.cache_clear()
+    expected = reference.ReferenceClassifier(untrained).probabilities(images)
+    np.testing.assert_allclose(loaded, expected, atol=5e-3)  # half precision
+    time.sleep(1.1)  # a time inside the file would be seen
+    assert train_reference.store("mnist", untrained)[1] == digest, "the same file each time"
+
+
+def test_scaled_features_have_unit_variance_and_the_same_probabilities(untrained):
+    images = data.load("mnist", "train")[0][:1000]
+    classifier = reference.ReferenceClassifier(untrained)
+    before = classifier.probabilities(data.to_unit(images))
+    train_reference.scale_features(untrained, images)
+    features, after = classifier(data.to_unit(images))
+    assert features.var(axis=0).mean() == pytest.approx(1, rel=1e-3)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_augmentation_moves_images_and_keeps_their_range_and_label(name):
+    images, labels = (part[:64] for part in data.load(name, "train"))
+    changed, targets = (part.numpy() for part in train_reference.augment(name)(images, labels))
+    assert changed.shape == images.shape and changed.min() >= 0 and changed.max() <= 1
+    np.testing.assert_array_equal(targets.argmax(axis=1), labels)
+    original = data.to_unit(images)
+    assert changed.mean() == pytest.approx(original.mean(), rel=0.1)
+    moved = np.abs(changed - original).mean(axis=(1, 2, 3))
+    assert moved.min() > 0 and np.median(moved) > 0.02
+
+
+def test_a_short_training_learns():
+    images, labels = (part[:4096] for part in data.load("mnist", "train"))
+    keras.utils.set_random_seed(0)
+    model = train_reference.fit("mnist", images, labels, epochs=2)
+    assert train_reference.accuracy(model, images[:1000], labels[:1000]) > 0.5
