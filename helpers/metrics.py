@@ -1,7 +1,8 @@
 """Metrics: how good, how varied and how complete the images of a generator are.
 
 All distances are between features of the reference classifier (``helpers.reference``), arrays of
-shape (n, d). ``evaluate`` takes images and gives every number at once.
+shape (n, d). ``evaluate`` takes images and gives every number at once. Wrong shapes, too few
+samples, numbers out of range or not finite raise a ValueError that says what to give.
 """
 
 import functools
@@ -13,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from helpers import data, reference
 
-SUBSET = 500  # samples of a KID subset
+SUBSET = 500  # samples of a KID subset, at most
 MODE_SHARE = 0.01  # of the samples, for a class to count as a mode that was found
 
 
@@ -34,22 +35,15 @@ def _features(*arrays, least: int = 2) -> list[np.ndarray]:
 def frechet_distance(mean1, covariance1, mean2, covariance2) -> float:
     """Return the squared Fréchet distance of two normal distributions (Heusel et al. 2017, eq. 6).
 
-    |m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2)). With the root R of C1, the trace of
-    (C1 C2)^(1/2) is that of (R C2 R)^(1/2), which is symmetric: its eigenvalues are real and
-    singular covariances need no special care.
-
-    Args:
-        mean1: shape (d,).
-        covariance1: shape (d, d), symmetric, no negative eigenvalue.
-        mean2: shape (d,).
-        covariance2: shape (d, d).
+    |m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2)), means of shape (d,), covariances (d, d). With
+    the root R of C1, the trace of (C1 C2)^(1/2) is that of (R C2 R)^(1/2), which is symmetric:
+    its eigenvalues are real and singular covariances need no special care.
     """
     values, vectors = scipy.linalg.eigh(covariance1)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     eigenvalues = scipy.linalg.eigvalsh(root @ covariance2 @ root)
-    cross = np.sqrt(np.maximum(eigenvalues, 0)).sum()
-    distance = np.sum((mean1 - mean2) ** 2)
-    return float(max(distance + np.trace(covariance1) + np.trace(covariance2) - 2 * cross, 0.0))
+    traces = np.trace(covariance1 + covariance2) - 2 * np.sqrt(np.maximum(eigenvalues, 0)).sum()
+    return float(max(np.sum((mean1 - mean2) ** 2) + traces, 0.0))
 
 
 def fid(real, fake) -> float:
@@ -59,8 +53,7 @@ def fid(real, fake) -> float:
     and with the value of real images against real images.
 
     Args:
-        real: shape (n, d), n >= 2.
-        fake: shape (m, d), m >= 2.
+        real, fake: shapes (n, d) and (m, d); n, m >= 2.
     """
     real, fake = _features(real, fake)
     moments = [
@@ -69,34 +62,52 @@ def fid(real, fake) -> float:
     return frechet_distance(*moments[0], *moments[1])
 
 
-def kid(real, fake, subsets: int = 50, seed: int = 0) -> tuple[float, float]:
+def squared_mmd(real, fake) -> float:
+    """Return the squared maximum mean discrepancy, unbiased (Bińkowski et al. 2018, § 4).
+
+    Under the kernel (x.y / d + 1)^3, of (n, d) and (m, d) features; n, m >= 2. Expected 0 for
+    equal distributions, where it can be negative.
+    """
+    real, fake = _features(real, fake)
+
+    def kernel(a, b):
+        base = a @ b.T / a.shape[1] + 1
+        return base * base * base
+
+    def within(a):
+        values = kernel(a, a)
+        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
+
+    return float(within(real) + within(fake) - 2 * kernel(real, fake).mean())
+
+
+def kid(real, fake, subsets: int = 20, seed: int = 0) -> tuple[float, float]:
     """Return the kernel Inception distance and its standard error (Bińkowski et al. 2018, § 4).
 
-    The unbiased squared maximum mean discrepancy under the kernel (x.y / d + 1)^3, as the mean
-    over random subsets of 500 samples (fewer where there are fewer). Expected 0 for equal
-    distributions, where it can be negative.
+    The mean of ``squared_mmd`` over random subsets of equal size, 500 samples at most. No sample
+    is in two subsets: the values are then independent, and their spread gives an honest error
+    (with overlapping subsets it comes out two to seven times too small).
 
     Args:
-        real: shape (n, d), n >= 2.
-        fake: shape (m, d), m >= 2.
+        real, fake: shapes (n, d) and (m, d); n, m >= 2 * subsets.
         subsets: how many subsets, >= 2.
         seed: chooses the subsets.
     """
-    real, fake = _features(real, fake)
     if subsets < 2:
         raise ValueError(f"subsets is {subsets}: the standard error needs at least 2.")
-    rng, size = np.random.default_rng(seed), min(SUBSET, len(real), len(fake))
-
-    def kernel(a, b):
-        return (a @ b.T / a.shape[1] + 1) ** 3
-
-    values = []
-    for _ in range(subsets):
-        x = real[rng.choice(len(real), size, replace=False)]
-        y = fake[rng.choice(len(fake), size, replace=False)]
-        within = sum(k.sum() - np.trace(k) for k in (kernel(x, x), kernel(y, y)))
-        values.append(within / (size * (size - 1)) - 2 * kernel(x, y).mean())
+    real, fake = _features(real, fake, least=2 * subsets)
+    rng, size = np.random.default_rng(seed), min(SUBSET, min(len(real), len(fake)) // subsets)
+    chosen = [rng.permutation(len(a))[: subsets * size].reshape(subsets, -1) for a in (real, fake)]
+    values = [squared_mmd(real[i], fake[j]) for i, j in zip(*chosen, strict=True)]
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(subsets))
+
+
+def _probabilities(probabilities) -> np.ndarray:
+    """Check class probabilities and return them in double precision."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.ndim != 2 or not len(p) or (p < 0).any() or not np.allclose(p.sum(axis=1), 1, atol=1e-4):
+        raise ValueError(f"probabilities of shape {p.shape}: give rows >= 0 that sum to 1.")
+    return p
 
 
 def inception_score(probabilities) -> float:
@@ -107,9 +118,7 @@ def inception_score(probabilities) -> float:
     Args:
         probabilities: shape (n, classes), rows that sum to 1.
     """
-    p = np.asarray(probabilities, dtype=np.float64)
-    if p.ndim != 2 or not len(p) or (p < 0).any() or not np.allclose(p.sum(axis=1), 1, atol=1e-4):
-        raise ValueError(f"probabilities of shape {p.shape}: give rows >= 0 that sum to 1.")
+    p = _probabilities(probabilities)
     marginal = np.broadcast_to(p.mean(axis=0), p.shape)
     terms = np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, marginal, 1)), 0)
     return float(np.exp(terms.sum(axis=1).mean()))
@@ -117,8 +126,9 @@ def inception_score(probabilities) -> float:
 
 def _radii(points: np.ndarray, k: int) -> np.ndarray:
     """Return each point's distance to its k-th nearest neighbour (itself not counted)."""
-    found = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(points)
-    return found.kneighbors(points)[0][:, k]
+    if k < 1:
+        raise ValueError(f"k is {k}: give the number of a neighbour, 1 or more.")
+    return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors()[0][:, -1]
 
 
 def _balls(points: np.ndarray, centres: np.ndarray, radii: np.ndarray):
@@ -126,6 +136,8 @@ def _balls(points: np.ndarray, centres: np.ndarray, radii: np.ndarray):
 
     In blocks: all distances at once would take 800 MB for 10,000 samples.
     """
+    # The distance of equal points is rounded to about 1e-8 of their length, not always to 0.
+    radii = radii + 1e-7 * np.sqrt((centres**2).sum(axis=1).max())
     inside, full = np.zeros(len(points), int), np.zeros(len(centres), bool)
     for start in range(0, len(points), 1000):
         block = slice(start, start + 1000)
@@ -142,9 +154,7 @@ def precision_recall(real, fake, k: int = 3) -> tuple[float, float]:
     reach to their k-th neighbour). Recall: the share of real samples inside the fakes' manifold.
 
     Args:
-        real: shape (n, d), n > k.
-        fake: shape (m, d), m > k.
-        k: the neighbour.
+        real, fake: shapes (n, d) and (m, d); n, m > k >= 1, the neighbour.
     """
     real, fake = _features(real, fake, least=k + 1)
     precision = (_balls(fake, real, _radii(real, k))[0] > 0).mean()
@@ -160,9 +170,7 @@ def density_coverage(real, fake, k: int = 5) -> tuple[float, float]:
     a fake.
 
     Args:
-        real: shape (n, d), n > k.
-        fake: shape (m, d).
-        k: the neighbour.
+        real, fake: shapes (n, d) and (m, d); n, m > k >= 1, the neighbour.
     """
     real, fake = _features(real, fake, least=k + 1)
     inside, full = _balls(fake, real, _radii(real, k))
@@ -171,12 +179,12 @@ def density_coverage(real, fake, k: int = 5) -> tuple[float, float]:
 
 def class_histogram(probabilities) -> np.ndarray:
     """Return the share of samples whose most probable class is each one, shape (classes,)."""
-    p = np.asarray(probabilities)
+    p = _probabilities(probabilities)
     return np.bincount(p.argmax(axis=1), minlength=p.shape[1]) / len(p)
 
 
 def modes(probabilities, share: float = MODE_SHARE) -> int:
-    """Return how many classes have at least this share of the samples."""
+    """Return how many classes have at least this share of the samples (1 % by default)."""
     return int((class_histogram(probabilities) >= share).sum())
 
 
@@ -185,8 +193,11 @@ def _real(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of the 10,000 test images and of 10,000 training images."""
     classifier, images = reference.load(name), data.load(name, "train")[0]
     chosen = np.random.default_rng(0).choice(len(images), 10000, replace=False)
-    test = classifier.features(data.to_unit(data.load(name, "test")[0]))
-    return test, classifier.features(data.to_unit(images[chosen]))
+    both = data.load(name, "test")[0], images[chosen]
+    features = tuple(classifier.features(data.to_unit(part)) for part in both)
+    for part in features:
+        part.flags.writeable = False  # everybody gets the same arrays
+    return features
 
 
 def real_features(name: str, n: int = 10000) -> np.ndarray:
@@ -197,9 +208,10 @@ def real_features(name: str, n: int = 10000) -> np.ndarray:
 def evaluate(images, name: str, k: int = 3) -> dict[str, float]:
     """Measure generated images against the real test images.
 
-    For n < 10,000 images the first n test images are taken, so that both sides are equally
-    large; ``fid_floor`` is the FID of n real training images against the same test images: no
-    generator can be expected to be better.
+    For n < 10,000 images the first n test images are taken, so that both sides are equally large;
+    ``fid_floor`` is the FID of n real training images against the same test images: no generator
+    can be expected to be better. Both grow as n falls (MNIST's floor is 0.04 with 10,000 images,
+    0.9 with 500): compare a FID with its floor and with FIDs of the same n.
 
     Args:
         images: shape (n, 28, 28, 1), floats in [0, 1], n >= 50; more than 10,000 are cut.
@@ -211,12 +223,12 @@ def evaluate(images, name: str, k: int = 3) -> dict[str, float]:
         smallest_class_share, largest_class_share.
 
     Raises:
-        ValueError: too few images, another shape, or values outside of [0, 1].
+        helpers.data.DataError: the name is unknown, or a file is missing or damaged.
     """
-    images = np.asarray(images)[:10000]
-    if len(images) < 50:
+    images = np.asarray(images)
+    if images.ndim == 4 and len(images) < 50:
         raise ValueError(f"There are {len(images)} images: generate at least 50, better 10,000.")
-    fake, probabilities = reference.load(name)(images)
+    fake, probabilities = reference.load(name)(np.atleast_1d(images)[:10000])
     real, other = (features[: len(fake)] for features in _real(name))
     distance, error = kid(real, fake)
     precision, recall = precision_recall(real, fake, k)

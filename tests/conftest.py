@@ -1,7 +1,58 @@
-"""Before anything else: no window for plots, no start-up messages of TensorFlow."""
+"""Before anything else: no window for plots, no start-up messages of TensorFlow.
 
+The fixtures run the tools on tiny notebooks, on one cluster for all tests.
+"""
+
+import json
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import psutil
+import pytest
+from tiny_course import kill_tree, make_root, until
+
 import helpers  # noqa: F401 (quietens TensorFlow before a test imports it)
+from tools import run
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A repository of its own, without notebooks."""
+    return make_root(tmp_path / "course")
+
+
+@pytest.fixture(scope="session")
+def scheduler(tmp_path_factory):
+    """The address of a scheduler with one worker, each a process of its own."""
+    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+    common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": file.parent}
+    dask = [sys.executable, "-m", "distributed.cli.dask_{}", "--scheduler-file", str(file)]
+    started = [
+        psutil.Popen([*dask[:2], dask[2].format(kind), *dask[3:], *arguments], **common)
+        for kind, arguments in (
+            ("scheduler", ["--port", "0", "--no-dashboard"]),
+            ("worker", ["--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]),
+        )
+    ]
+    try:
+        until(lambda: file.exists() and file.read_text(encoding="utf-8").rstrip().endswith("}"))
+        yield json.loads(file.read_text(encoding="utf-8"))["address"]
+    finally:
+        for process in reversed(started):
+            kill_tree(process)
+
+
+@pytest.fixture
+def course(root, scheduler, capsys):
+    """Run the course on the shared cluster; gives the exit code and the lines of the output."""
+
+    def go(*arguments):
+        code = run.main(
+            ["--root", str(root), "--profile", "smoke", "--scheduler", scheduler, *arguments]
+        )
+        return code, capsys.readouterr().out
+
+    return go

@@ -49,19 +49,33 @@ def test_kid_is_the_unbiased_estimator_of_its_definition():
     for i in range(40):
         for j in range(40):
             total += ((kxx[i, j] + kyy[i, j]) / (40 * 39) if i != j else 0) - 2 * kxy[i, j] / 1600
-    value, error = metrics.kid(x, y, subsets=3)  # every subset is the whole set
-    assert value == pytest.approx(total) and error == pytest.approx(0, abs=1e-9)
+    assert metrics.squared_mmd(x, y) == pytest.approx(total)
 
 
-def test_kid_of_one_distribution_is_0_within_its_standard_error():
-    values = []
-    for seed in range(20):
+def test_kid_is_the_mean_over_subsets_that_share_no_sample():
+    x, y = a[:200], b[:160]
+    order = np.random.default_rng(7)
+    rows, columns = order.permutation(200)[:160], order.permutation(160)
+    parts = [
+        metrics.squared_mmd(x[rows[i : i + 16]], y[columns[i : i + 16]]) for i in range(0, 160, 16)
+    ]
+    expected = np.mean(parts), np.std(parts, ddof=1) / np.sqrt(10)
+    assert metrics.kid(x, y, subsets=10, seed=7) == pytest.approx(expected)
+    assert metrics.kid(x, y, seed=1) == metrics.kid(x, y, seed=1) != metrics.kid(x, y, seed=2)
+
+
+@pytest.mark.parametrize("shift", [0, 0.5])
+def test_kid_is_unbiased_and_its_standard_error_honest(shift):
+    found = []
+    for seed in range(100):
         r = np.random.default_rng(seed)
-        values.append(metrics.kid(r.normal(size=(1000, 4)), r.normal(size=(1000, 4)))[0])
-    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(20)
-    assert min(values) < 0 < max(values), "unbiased: both signs occur"
-    shifted, error = metrics.kid(rng.normal(size=(1000, 4)), rng.normal(1, 1, (1000, 4)))
-    assert shifted > 10 * error > 0
+        found.append(metrics.kid(r.normal(size=(400, 4)), r.normal(shift, 1, (400, 4))))
+    values, errors = np.transpose(found)
+    spread = values.std(ddof=1)
+    assert errors.mean() == pytest.approx(spread, rel=0.3)
+    large = metrics.squared_mmd(rng.normal(size=(4000, 4)), rng.normal(shift, 1, (4000, 4)))
+    assert abs(values.mean() - (large if shift else 0)) < 4 * spread / 10 + 0.02 * shift
+    assert shift or min(values) < 0 < max(values), "unbiased: both signs occur"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +141,12 @@ def test_a_generator_with_half_of_the_modes_has_half_of_the_recall():
     assert metrics.density_coverage(real, fake)[1] == pytest.approx(0.5, abs=0.03)
 
 
+def test_equal_points_count_as_inside_in_spite_of_rounding():
+    assert metrics.density_coverage(a, a, k=5)[0] == pytest.approx(6 / 5)  # itself, 5 neighbours
+    copies = np.repeat(a[:30], 10, axis=0)  # balls of radius 0 hold the point itself alone
+    assert metrics.precision_recall(a, copies) == (1, pytest.approx(30 / 300))
+
+
 def test_blocks_do_not_change_the_counts():
     points, centres = rng.normal(size=(2300, 2)), rng.normal(size=(1100, 2))
     radii = rng.random(1100) * 0.3
@@ -149,8 +169,18 @@ def test_histogram_and_modes():
         (lambda: metrics.fid(a[:1], b), "n >= 2"),
         (lambda: metrics.fid(a, b * np.nan), "not finite"),
         (lambda: metrics.precision_recall(a[:3], b), "n >= 4"),
+        (lambda: metrics.precision_recall(a, b, k=0), "k is 0"),
+        (lambda: metrics.density_coverage(a[:5], b), "n >= 6"),
+        (lambda: metrics.density_coverage(a[0], b), r"shapes \[\(6,\)"),
         (lambda: metrics.kid(a, b, subsets=1), "at least 2"),
+        (lambda: metrics.kid(a[:39], b), "n >= 40"),
         (lambda: metrics.inception_score(np.ones((3, 3))), "sum to 1"),
+        (lambda: metrics.inception_score(np.full((3, 3), np.nan)), "sum to 1"),
+        (lambda: metrics.class_histogram(np.zeros((0, 10))), "sum to 1"),
+        (lambda: metrics.modes(np.ones(10) / 10), "sum to 1"),
+        (lambda: metrics.evaluate(0.5, "mnist"), "shape"),
+        (lambda: metrics.evaluate(np.zeros((28, 28, 1)), "mnist"), "shape"),
+        (lambda: metrics.evaluate(np.full((60, 28, 28, 1), np.nan), "mnist"), "nan"),
         (lambda: metrics.evaluate(np.zeros((10, 28, 28, 1)), "mnist"), "at least 50"),
         (lambda: metrics.evaluate(np.zeros((60, 32, 32, 1)), "mnist"), "shape"),
         (lambda: metrics.evaluate(np.full((60, 28, 28, 1), 2.0), "mnist"), r"\[0, 1\]"),
@@ -159,6 +189,11 @@ def test_histogram_and_modes():
 def test_wrong_inputs_say_what_to_give(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_evaluate_of_an_unknown_set():
+    with pytest.raises(data.DataError, match="no classifier for 'cifar'"):
+        metrics.evaluate(np.zeros((60, 28, 28, 1)), "cifar")
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +214,26 @@ def test_evaluate_knows_real_digits(digits):
 
 def test_evaluate_tells_collapse_and_noise_from_digits(digits):
     real = metrics.evaluate(digits[0][:500], "mnist")
+    assert real["kid_se"] > 0
+    half = metrics.evaluate(digits[0][digits[1] < 5][:500], "mnist")
+    assert half["modes"] == 5 and half["precision"] > 0.7
+    assert half["recall"] == pytest.approx(real["recall"] / 2, abs=0.1)
+    assert half["fid"] > 5 * real["fid"]
+    one = metrics.evaluate(np.repeat(digits[0][:1], 200, axis=0), "mnist")
+    assert one["modes"] == 1 and one["recall"] < 0.02 and one["fid"] > 50 * real["fid"]
     ones = metrics.evaluate(digits[0][digits[1] == 1][:150], "mnist")
     assert ones["modes"] == 1 and ones["largest_class_share"] > 0.98
     assert ones["precision"] > 0.7 > 0.3 > ones["recall"]
     noise = metrics.evaluate(rng.random((500, 28, 28, 1)), "mnist")
     assert noise["fid"] > 100 * real["fid"] and noise["precision"] < 0.05
+
+
+def test_evaluate_of_the_test_images_themselves():
+    images = data.to_unit(data.load("mnist", "test")[0][:600])
+    found = metrics.evaluate(images, "mnist")
+    assert found["fid"] == pytest.approx(0, abs=1e-3) and found["fid_floor"] > 0.1
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+    assert found["density"] == pytest.approx(1.2, abs=1e-3) and found["modes"] == 10
+    assert abs(found["kid"]) < 4 * found["kid_se"] and 5 < found["inception_score"] < 10
+    with pytest.raises(ValueError, match="read-only"):
+        metrics.real_features("mnist", 10)[0] = 0

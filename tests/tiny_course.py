@@ -1,10 +1,17 @@
 """A course of tiny notebooks in a folder of its own, for tests of the tools."""
 
+import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import textwrap
+import time
 
 import nbformat
+import psutil
+import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 PARAMETERS = 'profile = "laptop"  # "smoke", "laptop" or "gpu"\nseed = 0'
@@ -25,6 +32,12 @@ results.table()
 with (root / "log.txt").open("a") as log:
     log.write("{name} ends\\n")
 """
+WAIT_FOR_GO = """
+import time
+while not (root / "go").exists():
+    time.sleep(0.05)
+"""
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
 def code(source: str, *tags: str):
@@ -70,3 +83,46 @@ def log(root: pathlib.Path) -> list[str]:
     """Return the lines that the notebooks have logged."""
     path = root / "log.txt"
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def until(condition, seconds: float = 120.0):
+    """Wait until a condition holds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.05)
+
+
+def kill_tree(process: psutil.Process):
+    """Kill a process and everything it has started, with SIGKILL."""
+    everything = [process, *process.children(recursive=True)]
+    for one in everything:
+        one.kill()
+    psutil.wait_procs(everything, timeout=60)
+
+
+def start(root, *arguments, **options):
+    """Start the runner in a process of its own, with its own local cluster."""
+    command = [sys.executable, "-m", "tools.run", "--root", str(root), "--profile", "smoke"]
+    return psutil.Popen(
+        [*command, *arguments], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, **options,
+    )  # fmt: skip
+
+
+def finish(process) -> str:
+    """Wait for the end of a process and return its output."""
+    output, _ = process.communicate(timeout=240)
+    return output
+
+
+def results(root, out="runs/smoke") -> dict:
+    """Return what results.json holds."""
+    return json.loads((root / out / "results.json").read_text(encoding="utf-8"))
+
+
+def edit(path, old: str, new: str):
+    """Replace a text that has to be in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
