@@ -179,9 +179,18 @@ def test_the_command_line_returns_the_exit_code_of_what_it_runs(root, code):
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
+# `make test` hands its own flags and variables down to every make below it, where they would
+# announce folders and change goals. The makes that are tested here start as from a fresh shell.
+INHERITED = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS", "PROFILE"}
+
+
+def outside_make(command, **options):
+    environ = {name: value for name, value in os.environ.items() if name not in INHERITED}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, **options)
+
+
 def make(*arguments) -> str:
-    command = ["make", *arguments, "PYTHON=python3"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return outside_make(["make", *arguments, "PYTHON=python3"], cwd=ROOT, check=True).stdout
 
 
 @needs_make
@@ -230,7 +239,7 @@ def test_the_ci_script_ends_with_the_closing_line_and_its_exit_code(tmp_path, co
         encoding="utf-8",
     )
     script = [str(tmp_path / ".ci" / "run")]
-    done = subprocess.run(script, cwd="/", capture_output=True, text=True)
+    done = outside_make(script, cwd="/")
     assert done.returncode == code
     assert done.stdout.splitlines()[-1] == "=== 3 passed ==="
     assert "a warning" in done.stdout
@@ -241,5 +250,5 @@ def test_the_ci_script_ends_with_the_closing_line_and_its_exit_code(tmp_path, co
 def test_the_ci_script_fails_where_make_does(tmp_path):
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     (tmp_path / "Makefile").write_text("other:\n", encoding="utf-8")
-    done = subprocess.run([str(tmp_path / ".ci" / "run")], capture_output=True, text=True)
+    done = outside_make([str(tmp_path / ".ci" / "run")])
     assert done.returncode == 2 and "test" in done.stdout
