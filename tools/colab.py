@@ -31,6 +31,8 @@ PACKAGES = {
     "sklearn": "scikit-learn",
     "matplotlib": "matplotlib",
     "ipywidgets": "ipywidgets",
+    "optuna": "optuna",
+    "distributed": "distributed",
 }
 SETUP = """\
 # @title Setup: run this cell first
