@@ -43,7 +43,8 @@ def manifest(part: str = "files") -> dict[str, dict]:
     """
     path = ROOT / "manifest.json"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))[part])
+        entries = dict(json.loads(path.read_text(encoding="utf-8"))[part])
+        return {name: dict(entry) for name, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}): restore it (git checkout -- data), "

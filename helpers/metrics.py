@@ -86,7 +86,7 @@ def kid(real, fake, subsets: int = 20, seed: int = 0) -> tuple[float, float]:
 
     The mean of ``squared_mmd`` over random subsets of equal size, 500 samples at most. No sample
     is in two subsets: the values are then independent, and their spread gives an honest error
-    (with overlapping subsets it comes out two to seven times too small).
+    (with overlapping subsets it comes out too small, up to seven times).
 
     Args:
         real, fake: shapes (n, d) and (m, d); n, m >= 2 * subsets.

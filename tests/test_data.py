@@ -248,7 +248,9 @@ def test_a_file_that_is_stored_as_it_is(root):
         data.checked_path("reference/a.weights.h5")
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"files": 3}'])
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", "{}", '{"files": 3}', '{"files": {"mnist": "x"}}']
+)
 def test_a_missing_or_damaged_manifest(root, text):
     (root / "manifest.json").unlink()
     if text is not None:
