@@ -77,9 +77,9 @@ def measure(minutes: float) -> dict:
     chapter = lesson.definitions("04_dcgan")
     keras.utils.set_random_seed(0)
     gan = chapter.AveragedGAN(*contestants.networks("DCGAN"), 0)
-    adam = [keras.optimizers.Adam(1e-3, beta_1=0.5, beta_2=0.99) for _ in range(2)]
+    adam = [keras.optimizers.Adam(2e-3, beta_1=0.5, beta_2=0.99) for _ in range(2)]
     losses = (chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss)
-    gan.compile(*adam, losses=losses, jit_compile=False)
+    gan.compile(*adam, losses=losses, jit_compile=False, steps_per_execution=10)
     latent = rng.standard_normal((SAMPLES, contestants.LATENT)).astype(np.float32)
     until, epochs = _UntilGood(goal, latent), OUR_STEPS // CHECK_EVERY
     batches = data.batches(images, contestants.BATCH, 0)
