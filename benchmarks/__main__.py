@@ -2,6 +2,7 @@
 
 python -m benchmarks                  everything (about 30 minutes on two cores)
 python -m benchmarks --only speed     images per second and memory
+python -m benchmarks --only memory    memory alone, after the speed
 python -m benchmarks --only quality   CPU seconds to the quality of the classic recipe
 """
 
@@ -27,7 +28,7 @@ TARGETS = (("DCGAN", "classic loop", 2.2), ("DCGAN", "best PyTorch", 1.1))
 def speed(rounds: int, steps: int) -> dict:
     """Run the contestants in turn (A B C A B C ...) and return images/s of every round."""
     images = data.load("mnist", "train")[0]
-    found = {"pipeline_share": {}, "rates": {}, "memory": {}}
+    found = {"pipeline_share": {}, "rates": {}}
     for model in contestants.CHAPTERS:
         trains, rates = {}, {}
         for name, make in contestants.available(model, images).items():
@@ -47,8 +48,12 @@ def speed(rounds: int, steps: int) -> dict:
         found["rates"][model] = rates
         step = contestants.BATCH / statistics.median(rates["ours"])
         found["pipeline_share"][model] = contestants.pipeline_seconds(images) / step
-        found["memory"][model] = {name: _memory(model, name) for name in trains}
     return found
+
+
+def memory(rates: dict) -> dict:
+    """Return the peak memory in MiB of every contestant, each in a process of its own."""
+    return {model: {name: _memory(model, name) for name in rates[model]} for model in rates}
 
 
 def _memory(model: str, name: str) -> float:
@@ -87,7 +92,7 @@ def report(found: dict) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--only", choices=("speed", "quality"))
+    parser.add_argument("--only", choices=("speed", "memory", "quality"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60, help="steps of a contestant in a round")
     parser.add_argument("--minutes", type=float, default=10, help="for the classic recipe")
@@ -95,9 +100,11 @@ def main() -> None:
     path = HERE / "results.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    if args.only != "quality":
+    if args.only in (None, "speed"):
         found |= speed(args.rounds, args.steps)
-    if args.only != "speed":
+    if args.only in (None, "speed", "memory"):
+        found["memory"] = memory(found["rates"])
+    if args.only in (None, "quality"):
         found["quality"] = quality.measure(args.minutes)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
     text = report(found)
