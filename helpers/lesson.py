@@ -30,10 +30,15 @@ def _is_lesson(value: ast.expr) -> bool:
     return called.split(".")[-1] == "definitions"
 
 
+def _is_name(target: ast.expr) -> bool:
+    """Return whether an assignment makes new names: ``a`` or ``a, b``, not ``a.x`` or ``a[0]``."""
+    return all(isinstance(part, ast.Name) for part in getattr(target, "elts", [target]))
+
+
 def _is_definition(node: ast.stmt) -> bool:
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
         return True
-    if isinstance(node, ast.Assign):
+    if isinstance(node, ast.Assign) and all(map(_is_name, node.targets)):
         if _is_lesson(node.value):
             return True
         try:
