@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 PARAMETERS = 'profile = "laptop"  # "smoke", "laptop" or "gpu"\nseed = 0'
 BEGIN = """
 import pathlib
+import signal
 import sys
 
 sys.path[:0] = ["../..", ".."]
@@ -103,6 +105,8 @@ def kill_tree(process: psutil.Process):
 
 def start(root, *arguments, **options):
     """Start the runner in a process of its own, with its own local cluster."""
+    # Tests that a script runs in the background inherit a deaf ear for Ctrl-C, and so would this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "tools.run", "--root", str(root), "--profile", "smoke"]
     return psutil.Popen(
         [*command, *arguments], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE,
