@@ -1,7 +1,7 @@
 """Photographs as arrays: the reader's own, and eight that installed packages carry.
 
-Nothing is downloaded: ``skimage.data`` has a few photographs inside its wheel (scikit-image's
-data/README.txt; most are in the public domain), and so has ``sklearn.datasets``.
+Nothing is downloaded: ``skimage.data`` and ``sklearn.datasets`` have a few photographs inside their
+wheels, and the docstrings of their functions (for sklearn, images/README.txt) say whose they are.
 """
 
 import io

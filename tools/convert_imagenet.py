@@ -127,7 +127,7 @@ def packed(weights: list[np.ndarray]) -> bytes:
 
     Datasets 000, 001, ...: arrays of up to ``SMALL`` weights in float32, larger ones in float16.
     The small ones are the normalisations and the kernels of the first blocks, through which every
-    rounding spreads: all in float16, the logits move by up to 0.037, and so by a fifth of that.
+    rounding spreads: all in float16, the logits move by up to 0.037, and so by a sixth of that.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
