@@ -19,17 +19,21 @@ import time
 import jinja2
 
 from benchmarks import contestants, quality
-from helpers import data
 
 HERE = pathlib.Path(__file__).parent
-TARGETS = (("DCGAN", "classic loop", 2.2), ("DCGAN", "best PyTorch", 1.1))
+TARGETS = (
+    ("DCGAN", "classic loop", 2.2),
+    ("DCGAN", "best PyTorch", 1.1),
+    ("CycleGAN", "best PyTorch", 1.0),
+)
 
 
-def speed(rounds: int, steps: int) -> dict:
-    """Run the contestants in turn (A B C A B C ...) and return images/s of every round."""
-    images = data.load("mnist", "train")[0]
-    found = {"pipeline_share": {}, "rates": {}}
-    for model in contestants.CHAPTERS:
+def speed(models, rounds: int, steps: int, found: dict) -> None:
+    """Run the contestants in turn (A B C A B C ...) and put images/s of every round into found."""
+    for part in ("pipeline_share", "rates"):
+        found.setdefault(part, {})
+    for model in models:
+        images, batch = contestants.images_of(model), contestants.BATCHES[model]
         trains, rates = {}, {}
         for name, make in contestants.available(model, images).items():
             try:
@@ -42,18 +46,17 @@ def speed(rounds: int, steps: int) -> dict:
             for name, train in trains.items():
                 started = time.perf_counter()
                 train(steps)
-                rate = steps * contestants.BATCH / (time.perf_counter() - started)
+                rate = steps * batch / (time.perf_counter() - started)
                 rates.setdefault(name, []).append(rate)
                 print(f"{model} round {number + 1} {name:22s} {rate:7.0f} images/s", flush=True)
         found["rates"][model] = rates
-        step = contestants.BATCH / statistics.median(rates["ours"])
-        found["pipeline_share"][model] = contestants.pipeline_seconds(images) / step
-    return found
+        step = batch / statistics.median(rates["ours"])
+        found["pipeline_share"][model] = contestants.pipeline_seconds(model, images) / step
 
 
-def memory(rates: dict) -> dict:
+def memory(models, rates: dict) -> dict:
     """Return the peak memory in MiB of every contestant, each in a process of its own."""
-    return {model: {name: _memory(model, name) for name in rates[model]} for model in rates}
+    return {model: {name: _memory(model, name) for name in rates[model]} for model in models}
 
 
 def _memory(model: str, name: str) -> float:
@@ -85,7 +88,7 @@ def report(found: dict) -> str:
     environment.filters["median"] = statistics.median
     tables = {model: ratios(rates) for model, rates in found.get("rates", {}).items()}
     template = environment.get_template("README.md.jinja")
-    text = template.render(**found, tables=tables, targets=TARGETS, batch=contestants.BATCH)
+    text = template.render(**found, tables=tables, targets=TARGETS, batches=contestants.BATCHES)
     return text.rstrip() + "\n"
 
 
@@ -93,6 +96,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--only", choices=("speed", "memory", "quality"))
+    parser.add_argument("--models", nargs="+", choices=contestants.BATCHES, metavar="MODEL",
+                        default=list(contestants.BATCHES), help="measure these alone")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60, help="steps of a contestant in a round")
     parser.add_argument("--minutes", type=float, default=10, help="for the classic recipe")
@@ -101,9 +106,9 @@ def main() -> None:
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     if args.only in (None, "speed"):
-        found |= speed(args.rounds, args.steps)
+        speed(args.models, args.rounds, args.steps, found)
     if args.only in (None, "speed", "memory"):
-        found["memory"] = memory(found["rates"])
+        found.setdefault("memory", {}).update(memory(args.models, found["rates"]))
     if args.only in (None, "quality"):
         found["quality"] = quality.measure(args.minutes)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")

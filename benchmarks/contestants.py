@@ -8,13 +8,19 @@ import pathlib
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from benchmarks import cyclegan
 from helpers import data, lesson
 
 BATCH, LATENT = 64, 64
 IMAGE_SHAPE = (28, 28, 1)
 CHAPTERS = {"dense GAN": "03_vanilla_gan", "DCGAN": "04_dcgan"}
+BATCHES = {"dense GAN": BATCH, "DCGAN": BATCH, "CycleGAN": cyclegan.BATCH}
+
+
+def images_of(model: str):
+    """Return what a model is trained with: digits, or apples and oranges."""
+    return cyclegan.images() if model == "CycleGAN" else data.load("mnist", "train")[0]
 
 
 def networks(model: str):
@@ -144,6 +150,8 @@ def pytorch(model: str, images, variant: str):
 
 def available(model: str, images) -> dict:
     """Return {name: function that builds the contestant}; PyTorch only where it is installed."""
+    if model == "CycleGAN":
+        return cyclegan.available(images)
     makers = {
         "classic loop": lambda: classic(model, images),
         "ours": lambda: ours(model, images),
@@ -162,8 +170,7 @@ def peak_memory(model: str, name: str) -> float:
     """Train 20 steps and return the largest resident memory of this process, in MiB."""
     import psutil
 
-    images = data.load("mnist", "train")[0]
-    available(model, images)[name]()(20)
+    available(model, images_of(model))[name]()(20)
     memory = psutil.Process().memory_info()
     if hasattr(memory, "peak_wset"):  # Windows
         return memory.peak_wset / 2**20
@@ -176,12 +183,13 @@ def peak_memory(model: str, name: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
-def pipeline_seconds(images, batches: int = 500) -> float:
+def pipeline_seconds(model: str, images, batches: int = 500) -> float:
     """Return how long one batch of the input pipeline takes when nothing else is done."""
     import time
 
-    source = iter(data.batches(images, BATCH, 0))
-    tf.function(data.to_symmetric)(next(source))
+    source = cyclegan.batches(images) if model == "CycleGAN" else data.batches(images, BATCH, 0)
+    source = iter(source)
+    next(source)
     started = time.perf_counter()
     for _ in range(batches):
         next(source)

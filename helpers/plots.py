@@ -1,19 +1,17 @@
-"""Plots: image grids, loss curves, animations, latent manifolds and sliders.
+"""Plots: image grids, bars, loss curves, animations, latent manifolds and sliders.
 
 Images are arrays of shape (n, height, width, 1 or 3) with values in [0, 1]; what lies outside
 is clipped. Every function draws and shows at once, and returns nothing unless it says so.
 """
 
-import base64
-import io
-
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
 from IPython import get_ipython
-from IPython.display import display
-from matplotlib.figure import Figure
-from PIL import Image
+
+from helpers.frames import animation, figure_frame, gif
+
+__all__ = ["animation", "figure_frame", "gif"]  # part of this module's names too
 
 REAL, GENERATED, THIRD, QUIET = "#2a6fbb", "#e8731a", "#3a9d5d", "#8a8a8a"
 plt.rcParams.update(
@@ -88,6 +86,44 @@ def image_grid(images, columns=None, title=None, scale: float = 1.0, ax=None) ->
         show_image(ax, whole, title)
 
 
+def image_grids(groups: dict, columns=None, width: float = 10) -> None:
+    """Show several sets of images side by side, each under its name.
+
+    Args:
+        groups: {title: images (n, h, w, 1 or 3) in [0, 1]}.
+        columns: images in a row of each; by default a square.
+        width: width of the whole, in inches.
+    """
+    rows, across = tile(next(iter(groups.values())), columns).shape[:2]
+    height = width / len(groups) * rows / across + 0.3
+    _, axes = plt.subplots(1, len(groups), figsize=(width, height), squeeze=False)
+    for ax, (title, images) in zip(axes[0], groups.items(), strict=True):
+        image_grid(images, columns, title, ax=ax)
+    plt.show()
+
+
+def bars(values: dict, xlabel: str, errors=None, mark: str | None = None, log: bool = True) -> None:
+    """Draw named numbers > 0 as horizontal bars, the smallest first.
+
+    Args:
+        values: {name: number}.
+        xlabel: what the numbers are.
+        errors: {name: standard deviation}, drawn as whiskers.
+        mark: a name whose value gets a line down all bars, to compare with.
+        log: a logarithmic axis.
+    """
+    names = sorted(values, key=values.get, reverse=True)
+    _, ax = plt.subplots(figsize=(7, 0.6 + 0.24 * len(names)))
+    whiskers = errors and [errors[name] for name in names]
+    drawn = ax.barh(names, [values[name] for name in names], xerr=whiskers, color=GENERATED)
+    ax.bar_label(drawn, fmt="%.3g", padding=3)
+    if mark:
+        ax.axvline(values[mark], color="grey", linestyle=":")
+    ax.set(xlabel=xlabel, xscale="log" if log else "linear")
+    ax.margins(x=0.12)
+    plt.show()
+
+
 def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, xlabel="epoch"):
     """Draw losses (or other numbers) over the course of training.
 
@@ -119,66 +155,6 @@ def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, x
         ax.set_title(title)
     if own:
         plt.show()
-
-
-def figure_frame(figure: Figure) -> np.ndarray:
-    """Turn a figure into a frame for ``animation``, and close it.
-
-    Returns:
-        float32, shape (h, w, 3), values in [0, 1].
-    """
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(np.float32) / 255
-    plt.close(figure)
-    return pixels
-
-
-def gif(frames, seconds_per_frame: float = 0.2, last: float = 1.5) -> bytes:
-    """Return an animated GIF of frames of one shape: (h, w), (h, w, 1) or (h, w, 3) in [0, 1].
-
-    Args:
-        frames: at least one array.
-        seconds_per_frame: how long each frame stays.
-        last: how long the last frame stays, in seconds.
-    """
-    if not len(frames):
-        raise ValueError("There are no frames: train longer, or take a frame more often.")
-    pictures = []
-    for frame in frames:
-        pixels = np.squeeze(np.asarray(np.clip(frame, 0, 1) * 255 + 0.5, dtype=np.uint8))
-        picture = Image.fromarray(pixels)
-        pictures.append(picture if pixels.ndim == 2 else picture.quantize(64))
-    times = [int(1000 * seconds_per_frame)] * (len(pictures) - 1) + [int(1000 * last)]
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0
-    )
-    return buffer.getvalue()
-
-
-def animation(frames, seconds_per_frame: float = 0.2, scale: int = 1, width=None) -> None:
-    """Show frames as an embedded GIF; viewers without animation see the last frame.
-
-    Args:
-        frames: arrays of one shape, (h, w), (h, w, 1) or (h, w, 3), values in [0, 1].
-        seconds_per_frame: how long each frame stays.
-        scale: screen pixels for one pixel of a frame, in both directions.
-        width: width on the screen in pixels, instead of a scale.
-    """
-    data = gif(frames, seconds_per_frame)
-    still = io.BytesIO()
-    Image.open(io.BytesIO(gif(frames[-1:]))).save(still, "PNG", optimize=True)
-    width = width or scale * np.shape(frames[0])[1]
-    style = f"width:{width}px; image-rendering:pixelated"
-    source = base64.b64encode(data).decode("ascii")
-    display(
-        {
-            "text/plain": f"animation of {len(frames)} frames",
-            "text/html": f'<img style="{style}" src="data:image/gif;base64,{source}">',
-            "image/png": base64.b64encode(still.getvalue()).decode("ascii"),
-        },
-        raw=True,
-    )
 
 
 def manifold(decode, n: int = 15, share: float = 0.98, title=None, ax=None) -> None:

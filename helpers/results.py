@@ -9,6 +9,7 @@ import html
 import math
 import numbers
 
+import numpy as np
 from IPython.display import display
 
 MIME_TYPE = "application/vnd.course.results+json"
@@ -75,6 +76,26 @@ def _rows() -> list[tuple[str, str, str, str]]:
         verdict = {True: "reached", False: "missed", None: ""}[met(result)]
         rows.append((name, f"{result['value']:.4g}{unit}", target, verdict))
     return rows
+
+
+def compare(rows: dict[str, dict], digits: int = 3) -> None:
+    """Print a table of candidates: {name: {column: number, or numbers of several seeds}}.
+
+    Several numbers become their mean ± their standard deviation.
+    """
+
+    def cell(value) -> str:
+        values = np.atleast_1d(value)
+        spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+        return f"{np.mean(values):.{digits}f}{spread}"
+
+    columns = list(next(iter(rows.values())))
+    lines = [["", *columns]]
+    lines += [[name, *(cell(row[column]) for column in columns)] for name, row in rows.items()]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
+    for name, *cells in lines:
+        print(name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)),
+              sep="  ")  # fmt: skip
 
 
 def table() -> None:

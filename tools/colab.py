@@ -29,10 +29,12 @@ PACKAGES = {
     "keras": "keras",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
     "matplotlib": "matplotlib",
     "ipywidgets": "ipywidgets",
     "optuna": "optuna",
     "distributed": "distributed",
+    "dask": "distributed",
 }
 SETUP = """\
 # @title Setup: run this cell first
@@ -124,7 +126,10 @@ def make(path: pathlib.Path):
     """Return the Colab version of a chapter."""
     source = nbformat.read(path, as_version=4)
     text = "\n".join(cell.source for cell in notebook.code_cells(source))
-    data_sets = sorted({a or b for a, b in DATA_SETS.findall(text)})
+    data_sets = sorted(
+        {a or b for a, b in DATA_SETS.findall(text)}
+        | ({"fashion-mnist"} if "unpaired.load" in text else set())
+    )
     versions = dict(
         re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text("utf-8"), re.M)
     )

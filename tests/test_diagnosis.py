@@ -1,0 +1,136 @@
+"""Diagnosis: mixtures, vital signs, and the tests of a result, against independent computations."""
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.spatial.distance import cdist
+
+from helpers import diagnosis, metrics, results
+
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(("mixture", "modes"), [(diagnosis.ring(), 8), (diagnosis.grid(), 25)])
+def test_real_points_find_every_mode_with_the_share_of_three_sigma(mixture, modes):
+    points = mixture.sample(20000, 3)
+    assert points.shape == (20000, 2) and points.dtype == np.float32
+    found, share = mixture.quality(points)
+    assert found == modes
+    assert share == pytest.approx(1 - np.exp(-4.5), abs=0.002)  # a normal in the plane, 3 sd
+    np.testing.assert_array_equal(points, mixture.sample(20000, 3))
+
+
+def test_ring_and_grid_lie_where_they_should():
+    centres = diagnosis.ring(6, 3.0).centres
+    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 3)
+    np.testing.assert_allclose(np.linalg.norm(centres - np.roll(centres, 1, axis=0), axis=1), 3)
+    assert {tuple(c) for c in diagnosis.grid(2, 3.0).centres} == {
+        (a, b) for a in (-1.5, 1.5) for b in (-1.5, 1.5)
+    }
+
+
+def test_quality_against_loops():
+    mixture = diagnosis.grid(3, 1.0, sd=0.12)
+    points = rng.uniform(-1.6, 1.6, (500, 2))
+    distances = cdist(points, mixture.centres)
+    good = distances.min(axis=1) < 0.36
+    counts = [np.sum(good & (distances.argmin(axis=1) == m)) for m in range(9)]
+    found, share = mixture.quality(points)
+    assert share == pytest.approx(good.mean())
+    assert found == sum(c >= 500 / 90 for c in counts)
+    np.testing.assert_array_equal(mixture.modes(points), distances.argmin(axis=1))
+
+
+def test_collapsed_scattered_and_rare_modes():
+    mixture = diagnosis.ring()
+    assert mixture.quality(np.tile(mixture.centres[2], (100, 1))) == (1, 1.0)
+    assert mixture.quality(rng.uniform(10, 11, (100, 2))) == (0, 0.0)
+    points = mixture.sample(8000, 1)
+    rare = points[(mixture.modes(points) != 0) | (np.arange(8000) < 400)]  # 1/20 of mode 0
+    assert mixture.quality(rare)[0] == 7
+
+
+@pytest.mark.parametrize("points", [np.ones((3, 3)), np.ones(2), [[np.nan, 0.0]]])
+def test_points_that_are_none_are_refused(points):
+    with pytest.raises(ValueError, match="give finite numbers, shape"):
+        diagnosis.ring().quality(points)
+
+
+class Toy(keras.Model):
+    """A generator that shifts its noise, a discriminator that is its first coordinate."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent_dim = 2
+        self.shift = self.add_weight(shape=(2,), initializer="zeros")
+        self.generator = lambda latent, training: latent * 0.01 + self.shift
+        self.discriminator = lambda x, training: x[:, :1]
+
+    def train_step(self, batch):
+        self.shift.assign_add([1.0, 0.0])
+        return {"gradient_norm": tf.norm(self.shift) * 3}
+
+
+def test_vital_signs_of_a_generator_that_jumps_from_mode_to_mode():
+    toy, mixture = Toy(), diagnosis.Mixture(np.array([[1.0, 0], [2, 0], [3, 0], [9, 9]]), 0.1)
+    toy.compile(jit_compile=False)
+    real, unseen = np.float32([[5, 0], [7, 0]]), np.float32([[1, 0], [2, 0]])
+    vitals = diagnosis.watch(toy, real, unseen, mixture.modes, 4, steps=1, reports=3, seed=0)
+    assert [row["modes"] for row in vitals.rows] == [1, 1, 1]
+    assert [row["moved"] for row in vitals.rows] == [0, 1, 1]
+    np.testing.assert_allclose([row["force"] for row in vitals.rows], [3, 6, 9])
+    np.testing.assert_allclose([row["gap"] for row in vitals.rows], 6 - 1.5)
+    assert [s.shape for s in vitals.samples] == [(256, 2)] * 3
+    np.testing.assert_allclose(vitals.samples[1].mean(axis=0), [2, 0], atol=0.01)
+    diagnosis.sheet({"jumps": ("force", vitals, vitals)}, mixture.draw, early=2)
+    plt.close("all")
+
+
+def test_images_are_turned_into_symmetric_floats():
+    toy = Toy()
+    toy.compile(jit_compile=False)
+    seen = []
+    toy.discriminator = lambda x, training: seen.append(x.numpy()) or tf.reshape(x, (len(x), -1))
+    images = rng.integers(0, 256, (5, 28, 28, 1), np.uint8)
+    diagnosis.watch(toy, images, images[:3], lambda s: np.zeros(len(s), int), 1, 1, 1, seed=0)
+    assert [x.shape for x in seen] == [(5, 28, 28, 1), (3, 28, 28, 1)]
+    np.testing.assert_allclose(seen[0], images / 127.5 - 1, atol=1e-6)
+
+
+def test_fid_infinity_takes_the_bias_away():
+    """Normal distributions with a Fréchet distance that is known: 4 of the means, 1 a direction."""
+    d, sizes = 32, [100, 200, 400, 1000]
+    real = rng.normal(size=(6000, d))
+    fake = 2 * rng.normal(size=(6000, d)) + 2 * np.eye(d)[0]
+    values, limit = diagnosis.fid_infinity(real, fake, sizes, draws=20)
+    assert values.shape == (4,) and np.all(np.diff(values) < 0)
+    assert limit == pytest.approx(4 + d, rel=0.02)
+    assert abs(limit - (4 + d)) < 0.2 * (values[0] - (4 + d))
+    values, limit = diagnosis.fid_infinity(real[:3000], real[3000:], sizes, draws=20)
+    assert abs(limit) < 0.1 * values[0]
+    assert values[0] == pytest.approx(metrics.fid(real[:100], real[3000:3100]), rel=0.3)
+
+
+@pytest.mark.parametrize("sizes", [[100], [1, 50], [50, 5000], [60, 60]])
+def test_sizes_that_cannot_be_extrapolated_are_refused(sizes):
+    with pytest.raises(ValueError, match="give two or more different ones, 2 to 100"):
+        diagnosis.fid_infinity(np.ones((100, 2)), np.ones((200, 2)), sizes)
+
+
+def test_nearer_to_training_against_all_distances():
+    training, test, samples = (rng.normal(size=(60, 4, 4, 1)) for _ in range(3))
+    flat = [x.reshape(60, -1) for x in (samples, training, test)]
+    nearer = cdist(flat[0], flat[1]).min(axis=1) < cdist(flat[0], flat[2]).min(axis=1)
+    assert diagnosis.nearer_to_training(samples, training, test) == nearer.mean()
+    assert diagnosis.nearer_to_training(training[:20], training, test) == 1
+    assert diagnosis.nearer_to_training(test[:20], training, test) == 0
+    with pytest.raises(ValueError, match="give as many"):
+        diagnosis.nearer_to_training(samples, training, test[:30])
+
+
+def test_compare_prints_means_and_deviations(capsys):
+    results.compare({"one": {"fid": [1.0, 2.0, 3.0], "n": 4}, "other": {"fid": 2.5, "n": 5}}, 2)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["fid", "n"], ["one", "2.00", "±", "1.00", "4.00"], ["other", "2.50", "5.00"]]

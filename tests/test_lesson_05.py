@@ -1,0 +1,187 @@
+"""Chapter 5 as code: seven losses, slope penalties, the step, the networks."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import expit, log_expit
+
+from helpers import data, lesson, profiles
+
+chapter = lesson.definitions("05_training_and_evaluation")
+rng = np.random.default_rng(0)
+KINDS = ("minimax", "non-saturating", "least squares", "hinge", "Wasserstein")
+
+
+def by_hand(kind, real, fake):
+    """Both players' losses, with NumPy and SciPy, as the papers write them."""
+    d, g = {
+        "minimax": (-log_expit(real).mean() - np.log(1 - expit(fake)).mean(),
+                    np.log(1 - expit(fake)).mean()),
+        "non-saturating": (-log_expit(real).mean() - np.log(1 - expit(fake)).mean(),
+                           -log_expit(fake).mean()),
+        "least squares": (np.mean((real - 1) ** 2) + np.mean(fake**2), np.mean((fake - 1) ** 2)),
+        "hinge": (np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean(), -fake.mean()),
+        "Wasserstein": (fake.mean() - real.mean(), -fake.mean()),
+    }[kind]  # fmt: skip
+    return d, g
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_against_their_formulas(kind):
+    real, fake = rng.normal(0, 3, (2, 40, 1))
+    mine = [
+        chapter.discriminator_loss(kind, tf.constant(real), tf.constant(fake)),
+        chapter.generator_loss(kind, tf.constant(fake)),
+    ]
+    np.testing.assert_allclose(mine, by_hand(kind, real, fake), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_loss_overflows(kind):
+    extreme = tf.constant([[-500.0], [500.0]])
+    values = (
+        chapter.discriminator_loss(kind, extreme, extreme),
+        chapter.generator_loss(kind, extreme),
+    )
+    assert np.isfinite(values).all()
+
+
+def bent(x):
+    return tf.reduce_sum(tf.sin(x) * tf.constant([1.0, 2.0]), axis=1, keepdims=True)
+
+
+def test_squared_slope_against_finite_differences():
+    x, step = rng.normal(size=(20, 2)), 1e-5
+    slopes = np.stack(
+        [(np.sin(x + e) - np.sin(x - e)) @ [1, 2] / (2 * step) for e in step * np.eye(2)], axis=1
+    )
+    mine = chapter.squared_slope(bent, tf.constant(x, tf.float32))
+    np.testing.assert_allclose(mine, np.sum(slopes**2, axis=1), rtol=1e-3)
+
+
+def test_penalties_against_their_formulas():
+    real, fake = (tf.constant(rng.normal(size=(400, 2)), tf.float32) for _ in range(2))
+    random = keras.random.SeedGenerator(3)
+    r1 = chapter.slope_penalty("R1", bent, real, fake, random)
+    analytic = np.cos(real) ** 2 @ [1, 4]
+    np.testing.assert_allclose(r1, analytic.mean(), rtol=1e-4)
+    penalty = chapter.slope_penalty("gradient penalty", bent, real, fake, random)
+    t = keras.random.uniform((400, 1), seed=keras.random.SeedGenerator(3))
+    mixed = real + t * (fake - real)
+    analytic = np.sqrt(np.cos(mixed) ** 2 @ [1, 4])
+    np.testing.assert_allclose(penalty, np.mean((analytic - 1) ** 2), rtol=1e-3)
+
+
+def test_the_penalty_is_zero_where_the_critic_is_right_and_of_images_too():
+    images = [tf.constant(rng.normal(size=(3, 4, 4, 1)), tf.float32) for _ in range(2)]
+    unit = tf.constant(1 / 4.0)  # 16 pixels: slope 1
+    right = chapter.slope_penalty(
+        "gradient penalty", lambda x: tf.reduce_sum(unit * x, axis=(1, 2, 3))[:, None], *images,
+        keras.random.SeedGenerator(0))  # fmt: skip
+    assert right == pytest.approx(0, abs=1e-6)
+    flat = chapter.slope_penalty("R1", lambda x: 0 * x[:, :1, 0, 0], *images, None)
+    assert flat == 0
+
+
+def new_gan(kind="non-saturating", rates=(0.1, 0.1), network=None, **options):
+    profiles.start("smoke", 5)
+    networks = chapter.build_generator(2, 5), chapter.build_discriminator((2,), 5, **network or {})
+    gan = chapter.GAN(*networks, 5, **options)
+    losses = [
+        functools.partial(f, kind) for f in (chapter.generator_loss, chapter.discriminator_loss)
+    ]
+    gan.compile(*[keras.optimizers.SGD(rate) for rate in rates], losses=losses, jit_compile=False)
+    return gan
+
+
+REAL = np.float32(rng.normal(size=(32, 2)) + 2)
+
+
+def fit(gan, steps=1):
+    batches = tf.data.Dataset.from_tensors(REAL).repeat()
+    return gan.fit(batches, steps_per_epoch=steps, verbose=0).history
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_losses_of_a_step(kind):
+    gan = new_gan(kind, rates=(0.0, 0.0), penalty="R1", weight=0.1)
+    seeds = keras.random.SeedGenerator(5)
+    first, second = (gan.generator(keras.random.normal((32, 2), seed=seeds)) for _ in range(2))
+    logits = [np.asarray(gan.discriminator(x), float) for x in (REAL, first, second)]
+    history = fit(gan)
+    expected = by_hand(kind, *logits[:2])[0], by_hand(kind, logits[0], logits[2])[1]
+    np.testing.assert_allclose(history["discriminator_loss"], expected[0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(history["generator_loss"], expected[1], rtol=1e-3, atol=1e-6)
+    penalty = np.mean(chapter.squared_slope(gan.discriminator, tf.constant(REAL)))
+    np.testing.assert_allclose(history["penalty"], penalty, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.0), (0.0, 0.1)], ids=["generator", "discriminator"])
+def test_a_move_leaves_the_other_player_where_it_is(rates):
+    gan = new_gan(rates=rates, penalty="gradient penalty", weight=1.0)
+    players = gan.generator, gan.discriminator
+    before = [[w.numpy() for w in p.trainable_variables] for p in players]
+    fit(gan, 2)
+    for player, old, rate in zip(players, before, rates, strict=True):
+        moved = [np.abs(a - b.numpy()).max() > 0
+                 for a, b in zip(old, player.trainable_variables, strict=True)]  # fmt: skip
+        assert all(moved) if rate else not any(moved)
+
+
+def test_r1_makes_the_slope_at_real_samples_smaller():
+    slopes = []
+    for weight in (0.0, 5.0):
+        gan = new_gan(rates=(0.01, 0.01), penalty="R1", weight=weight)
+        fit(gan, 60)
+        slopes.append(np.mean(chapter.squared_slope(gan.discriminator, tf.constant(REAL))))
+    assert slopes[1] < 0.5 * slopes[0]
+
+
+def test_spectral_normalisation_bounds_every_layer():
+    network = {"wrap": keras.layers.SpectralNormalization}
+    gan = new_gan("hinge", network=network)
+    fit(gan, 30)
+    kernels = [w for w in gan.discriminator.trainable_variables if len(w.shape) == 2]
+    assert len(kernels) == 4
+    gan.discriminator(REAL, training=True)
+    inside = [layer.layer.kernel for layer in gan.discriminator.layers if hasattr(layer, "layer")]
+    norms = [np.linalg.norm(k, 2) for k in inside]
+    np.testing.assert_allclose(norms, 1, atol=0.1)
+
+
+def test_a_constraint_clips_every_weight_of_the_discriminator_alone():
+    clip = dict.fromkeys(
+        ("kernel_constraint", "bias_constraint"), lambda w: tf.clip_by_value(w, -0.05, 0.05)
+    )
+    gan = new_gan("Wasserstein", network=clip)
+    fit(gan, 5)
+    for weight in gan.discriminator.trainable_variables:
+        assert np.abs(weight).max() <= 0.05 + 1e-7
+    assert max(np.abs(w).max() for w in gan.generator.trainable_variables) > 0.06
+
+
+def test_first_weights_follow_from_the_seed_alone():
+    for build in (
+        lambda seed: chapter.build_generator(2, seed),
+        lambda seed: chapter.build_discriminator((2,), seed),
+    ):
+        keras.utils.set_random_seed(1)
+        one = build(3).get_weights()
+        keras.utils.set_random_seed(2)
+        same, other = build(3).get_weights(), build(4).get_weights()
+        assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+        assert not np.array_equal(one[0], other[0])
+
+
+def test_moved_images_reach_the_discriminator_in_training_only():
+    _, discriminator = chapter.digits(0, shift=0.2)
+    x = data.to_symmetric(rng.integers(0, 256, (4, 28, 28, 1), np.uint8))
+    assert np.array_equal(discriminator(x), discriminator.layers[-1](x))
+    assert np.abs(discriminator(x, training=True) - discriminator(x)).max() > 1e-4
+    with tf.GradientTape() as tape:
+        images = tf.Variable(x)
+        logits = discriminator(images, training=True)
+    assert np.abs(tape.gradient(logits, images)).max() > 0
