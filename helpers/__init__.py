@@ -27,6 +27,7 @@ def _without_native_messages():
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+warnings.filterwarnings("ignore", message="Conversion from CIE-LAB")  # colours out of range
 warnings.filterwarnings("ignore", message="optuna.visualization.matplotlib")  # "experimental"
 # Keras warns that fit's default shuffle=True is not used with a tf.data.Dataset: ours is shuffled.
 warnings.filterwarnings("ignore", message="`shuffle=True` was passed")

@@ -1,12 +1,16 @@
 """Notebooks as files: their hash, their results, their normal form."""
 
+import base64
 import hashlib
+import io
 import re
 
 import nbformat
+from PIL import Image
 
 RESULTS = "application/vnd.course.results+json"
 INJECTED = "injected-parameters"
+LARGE_PICTURE = 150_000  # characters of base64
 KEPT_METADATA = ("kernelspec", "language_info", "course")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"(<[\w.]+(?: object)?) at 0x[0-9a-f]+")
@@ -62,6 +66,18 @@ def parameters(notebook) -> dict:
     return values
 
 
+def smaller(picture: str) -> str:
+    """Return a PNG (base64) with a palette of 256 colours if it is large, as photographs are."""
+    if len(picture) < LARGE_PICTURE:
+        return picture
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if image.mode == "P":
+        return picture
+    buffer = io.BytesIO()
+    image.convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
 def _normal_output(output):
     data = output.get("data")
     if data is not None:
@@ -104,6 +120,9 @@ def normalise(notebook):
         if cell.cell_type != "code":
             continue
         cell.outputs = [o for o in map(_normal_output, cell.outputs) if o is not None]
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = smaller(output.data["image/png"])
         executed = cell.execution_count is not None
         count += executed
         cell.execution_count = count if executed else None
