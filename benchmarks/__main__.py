@@ -56,7 +56,8 @@ def speed(models, rounds: int, steps: int, found: dict) -> None:
 
 def memory(models, rates: dict) -> dict:
     """Return the peak memory in MiB of every contestant, each in a process of its own."""
-    return {model: {name: _memory(model, name) for name in rates[model]} for model in models}
+    return {model: {name: _memory(model, name) for name in rates[model]}
+            for model in models if model in rates}  # fmt: skip
 
 
 def _memory(model: str, name: str) -> float:

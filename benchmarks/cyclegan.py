@@ -71,7 +71,7 @@ def _networks():
                 early.append(x)
             for part, skip in zip(self.up, early[-2::-1], strict=True):
                 x = torch.cat([part(x), skip], 1)
-            return (image + torch.tanh(self.change(x))).clamp(-1, 1)
+            return (image + 2 * torch.tanh(self.change(x))).clamp(-1, 1)
 
     def discriminator():
         return nn.Sequential(

@@ -110,14 +110,12 @@ def _official(name: str, size: int, **options) -> Domains:
 
 
 def _boots(size: int) -> Domains:
-    parts = []
+    parts, before = [], (size - 28) // 2
+    margin = (before, size - 28 - before)
     for split in ("train", "test"):
         images, labels = data.load("fashion-mnist", split)
-        margin = (size - 28) // 2
-        images = np.pad(
-            images, ((0, 0), (margin, size - 28 - margin), (margin, size - 28 - margin), (0, 0))
-        )
-        parts += [images[labels == SNEAKER], images[labels == BOOT]]
+        for kind in (SNEAKER, BOOT):
+            parts.append(np.pad(images[labels == kind], ((0, 0), margin, margin, (0, 0))))
     return Domains(("sneaker", "ankle boot"), *parts)
 
 

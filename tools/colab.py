@@ -33,7 +33,6 @@ PACKAGES = {
     "matplotlib": "matplotlib",
     "ipywidgets": "ipywidgets",
     "optuna": "optuna",
-    "distributed": "distributed",
     "dask": "distributed",
 }
 SETUP = """\

@@ -86,6 +86,8 @@ def _normal_output(output):
         for kind in ("text/plain", "text/html"):
             if isinstance(data.get(kind), str):
                 data[kind] = ADDRESS.sub(r"\1", data[kind])
+        if "image/png" in data:
+            data["image/png"] = smaller(data["image/png"])
     output.pop("execution_count", None) if output.output_type != "execute_result" else None
     output["metadata"] = nbformat.NotebookNode() if "metadata" in output else output.get("metadata")
     if output["metadata"] is None:
@@ -120,9 +122,6 @@ def normalise(notebook):
         if cell.cell_type != "code":
             continue
         cell.outputs = [o for o in map(_normal_output, cell.outputs) if o is not None]
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = smaller(output.data["image/png"])
         executed = cell.execution_count is not None
         count += executed
         cell.execution_count = count if executed else None
