@@ -130,6 +130,26 @@ class CpuBudget(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class Clocked(keras.callbacks.Callback):
+    """Calls ``measure(model)`` after each epoch; the CPU clock stands while it measures.
+
+    ``rows`` has (CPU seconds, value), also over several trainings; one ends at ``limit`` seconds.
+    """
+
+    def __init__(self, measure, limit: float = float("inf")):
+        super().__init__()
+        self.measure, self.limit, self.used, self.rows = measure, limit, 0.0, []
+
+    def on_train_begin(self, logs=None):
+        self._started = time.process_time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.used += time.process_time() - self._started
+        self.rows.append((self.used, self.measure(self.model)))
+        self.model.stop_training |= self.used >= self.limit
+        self._started = time.process_time()
+
+
 class Resume(keras.callbacks.Callback):
     """Checkpoints at the end of epochs, and goes on from there after the process was killed.
 

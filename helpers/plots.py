@@ -157,6 +157,21 @@ def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, x
         plt.show()
 
 
+def lines(groups: dict, xlabel: str, ylabel: str, log: bool = False) -> None:
+    """Draw points joined by lines, a colour for each name.
+
+    Args:
+        groups: {name: pairs (x, y)}.
+        log: a logarithmic vertical axis.
+    """
+    _, ax = plt.subplots(figsize=(7, 2.8))
+    for name, pairs in groups.items():
+        ax.plot(*np.transpose(pairs), "o-", markersize=4, label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    ax.legend(frameon=False)
+    plt.show()
+
+
 def manifold(decode, n: int = 15, share: float = 0.98, title=None, ax=None) -> None:
     """Show what a decoder makes of a regular grid over a two-dimensional latent space.
 

@@ -27,6 +27,8 @@ RESULTS = {
     "04_dcgan": {"fid", "recall", "smallest_class_share", "largest_class_share",
                  "fid_ratio_to_dense_gan"},
     "05_training_and_evaluation": {"grid25_modes", "grid25_high_quality", "fid_infinity"},
+    "06_progressive_gan": {"fid_progressive", "fid_direct", "cpu_time_ratio_to_direct", "swd_mean",
+                           "hub_module_fid"},
     "07_semi_supervised_gan": {
         "accuracy_100_labels", "accuracy_100_labels_sd", "accuracy_100_labels_supervised",
         "accuracy_100_labels_consistency_only", "ood_auroc", "ece"},

@@ -99,6 +99,16 @@ def test_loss_curves_smooths_with_an_unbiased_exponential_mean():
     plt.close(figure)
 
 
+def test_lines_keep_their_points(monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: None)
+    plots.lines({"a": [(1, 10), (2, 20)], "b": [(3, 5)]}, "time", "FID", log=True)
+    ax = plt.gca()
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[1, 10], [2, 20]])
+    np.testing.assert_array_equal(ax.lines[1].get_xydata(), [[3, 5]])
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("time", "FID", "log")
+    plt.close("all")
+
+
 def test_slider_shows_a_static_view_without_a_kernel():
     drawn = []
     plots.slider(lambda ax, value: drawn.append(value), range(11), "distance", panels=3)

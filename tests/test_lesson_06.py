@@ -1,0 +1,257 @@
+"""Chapter 6 as code: the four ideas against NumPy, growing, the losses, the way back."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import log_expit
+
+from helpers import lesson, profiles
+
+chapter = lesson.definitions("06_progressive_gan")
+rng = np.random.default_rng(0)
+WIDTHS = (8, 6, 4, 2)
+
+
+def tensor(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def test_pixel_norm_by_hand():
+    x = tensor(3, 4, 5, 6)
+    expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-8)
+    y = chapter.PixelNorm()(x).numpy()
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    np.testing.assert_allclose((y**2).mean(axis=-1), 1, rtol=1e-4)
+    np.testing.assert_allclose(chapter.PixelNorm()(7 * x), y, rtol=1e-4)  # the scale is forgotten
+
+
+def with_group(group):
+    layer = chapter.MinibatchStd()
+    layer.group = group
+    return layer
+
+
+@pytest.mark.parametrize(("n", "group"), [(8, 4), (4, 4), (3, 4), (6, 2)])
+def test_minibatch_std_by_loops(n, group):
+    x = tensor(n, 3, 2, 5)
+    y = with_group(group)(x).numpy()
+    np.testing.assert_array_equal(y[..., :5], x)
+    members = min(group, n)
+    groups = n // members
+    for g in range(groups):
+        chosen = [g + k * groups for k in range(members)]
+        spread = np.std(x[chosen].astype(float), axis=0).mean()
+        np.testing.assert_allclose(y[chosen][..., 5], spread, rtol=1e-4)
+
+
+def test_minibatch_std_tells_copies_from_variety():
+    layer = chapter.MinibatchStd()
+    copies = np.repeat(tensor(1, 4, 4, 2), 8, axis=0)
+    assert layer(copies)[..., 2].numpy().max() < 1e-3 < 0.5 < layer(tensor(8, 4, 4, 2))[0, 0, 0, 2]
+    assert layer(keras.Input((4, 4, 2))).shape == (None, 4, 4, 3)
+
+
+MAKERS = {
+    "dense": (lambda **o: chapter.Dense(7, **o), (4, 9), 9),
+    "conv": (lambda **o: chapter.Conv2D(7, 3, padding="same", **o), (2, 6, 6, 9), 81),
+    "transposed": (lambda **o: chapter.Conv2DTranspose(7, 4, 2, "same", **o), (2, 6, 6, 9), 36),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("gain", [1.0, 2**0.5])
+def test_equalised_layers_are_ordinary_ones_with_scaled_weights(kind, gain):
+    make, shape, inputs = MAKERS[kind]
+    layer, x = make(gain=gain), tensor(*shape)
+    y = layer(x)
+    layer.bias.assign(tensor(7))
+    y = layer(x)
+    plain_class = type(layer).__mro__[2]
+    plain = {
+        "dense": lambda: keras.layers.Dense(7),
+        "conv": lambda: keras.layers.Conv2D(7, 3, padding="same"),
+        "transposed": lambda: keras.layers.Conv2DTranspose(7, 4, 2, "same"),
+    }[kind]()
+    assert isinstance(plain, plain_class)
+    plain.build(x.shape)
+    plain.set_weights([layer.kernel.numpy() * gain / np.sqrt(inputs), layer.bias.numpy()])
+    np.testing.assert_allclose(y, plain(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_run_time_scaling_changes_the_move_and_not_the_function(kind):
+    """Same function at the start; after a step of Adam the weights moved differently."""
+    make, shape, _ = MAKERS[kind]
+    x, layers = tensor(*shape), []
+    for run_time in (True, False):
+        keras.utils.set_random_seed(1)
+        layers.append(make(run_time=run_time))
+        layers[-1].build(x.shape)
+    np.testing.assert_allclose(layers[0](x), layers[1](x), atol=1e-4)
+    assert layers[0].kernel.numpy().std() == pytest.approx(1, rel=0.15)
+    assert layers[1].kernel.numpy().std() < 0.6
+    moved = []
+    for layer in layers:
+        before = layer.kernel.numpy() * layer.scale
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x) ** 2)
+        gradient = tape.gradient(loss, layer.kernel.value)
+        keras.optimizers.Adam(0.01).apply([gradient], [layer.kernel])
+        moved.append(np.abs(layer.kernel.numpy() * layer.scale - before).max())
+    assert moved[0] == pytest.approx(0.01 * layers[0].scale, rel=1e-2)
+    assert moved[1] == pytest.approx(0.01, rel=1e-2)
+
+
+def test_the_scale_keeps_the_variance_of_signals():
+    x = tensor(64, 8, 8, 32)
+    for layer in (chapter.Conv2D(32, 3, padding="same", gain=1.0), chapter.Dense(32, gain=1.0),
+                  chapter.Conv2DTranspose(32, 4, 2, "same", gain=1.0)):  # fmt: skip
+        y = layer(x).numpy()
+        inner = y[:, 3:-3, 3:-3]
+        assert inner.std() == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_fade_is_a_mixture(alpha):
+    fade = chapter.Fade()
+    old, new = tensor(2, 4, 4, 1), tensor(2, 4, 4, 1)
+    np.testing.assert_allclose(fade(old, new), new, atol=1e-6)  # alpha is 1 at first
+    fade.alpha.assign(alpha)
+    np.testing.assert_allclose(fade(old, new), (1 - alpha) * old + alpha * new, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [4, 8, 16, 32])
+def test_builders_give_the_shapes_that_they_promise(size):
+    images = chapter.build_generator(5, size, widths=WIDTHS)(tensor(4, 5))
+    assert images.shape == (4, size, size, 1)
+    discriminator = chapter.build_discriminator((size, size, 1), widths=WIDTHS)
+    assert discriminator(images).shape == (4, 1)
+
+
+def test_parts_can_be_left_out():
+    for part in chapter.PARTS:
+        rest = tuple(set(chapter.PARTS) - {part})
+        networks = (
+            chapter.build_generator(5, 8, rest, WIDTHS),
+            chapter.build_discriminator((8, 8, 1), rest, WIDTHS),
+        )
+        kinds = [type(x).__name__ for network in networks for x in network.layers]
+        assert (kinds.count("PixelNorm") == 1) == (part == "pixel norm")  # that of the code stays
+        assert ("MinibatchStd" in kinds) == (part != "minibatch std")
+        scales = {x.scale for n in networks for x in n.layers if isinstance(x, chapter.Equalised)}
+        assert (scales == {1.0}) == (part == "equalised")
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_a_grown_network_starts_as_the_old_one(size):
+    """With alpha = 0: the generator's image is the old one enlarged, the logit that of the mean."""
+    half = size // 2
+    old = chapter.build_generator(5, half, widths=WIDTHS)
+    new = chapter.build_generator(5, size, widths=WIDTHS)
+    chapter.carry_over(old, new)
+    new.get_layer("fade").alpha.assign(0.0)
+    latent = tensor(3, 5)
+    expected = old(latent).numpy().repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_allclose(new(latent), expected, atol=1e-5)
+    new.get_layer("fade").alpha.assign(1.0)
+    assert np.abs(new(latent) - expected).max() > 1e-2
+
+    old = chapter.build_discriminator((half, half, 1), widths=WIDTHS)
+    new = chapter.build_discriminator((size, size, 1), widths=WIDTHS)
+    chapter.carry_over(old, new)
+    new.get_layer("fade").alpha.assign(0.0)
+    images = tensor(4, size, size, 1)
+    small = images.reshape(4, half, 2, half, 2, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(new(images), old(small), atol=1e-4)
+
+
+IMAGES = rng.integers(0, 256, (8, 8, 8, 1), np.uint8)
+
+
+def new_gan(kind="R1", rates=(1e-2, 1e-2), size=8, losses=None):
+    profiles.start("smoke", 5)
+    ours, average = (chapter.build_generator(4, size, widths=WIDTHS) for _ in range(2))
+    theirs = chapter.build_discriminator((size, size, 1), widths=WIDTHS)
+    gan = chapter.ProgressiveGAN(ours, theirs, average, 5, kind, decay=0.9)
+    adam = [keras.optimizers.SGD(rate) for rate in rates]
+    plain = chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss
+    gan.compile(*adam, losses=losses or plain, jit_compile=False)
+    return gan
+
+
+def fit(gan, steps=1, *watch, images=IMAGES):
+    batches = tf.data.Dataset.from_tensors(images).repeat()
+    return gan.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=list(watch)).history
+
+
+def test_the_losses_of_a_step_written_out():
+    gan = new_gan()
+    latent = keras.random.normal((8, 4), seed=keras.random.SeedGenerator(5))
+    fake = np.asarray(gan.discriminator(gan.generator(latent)), float)
+    real = np.asarray(gan.discriminator(IMAGES / np.float32(127.5) - 1), float)
+    gan.random.state.assign(keras.random.SeedGenerator(5).state)
+    history = fit(gan)
+    expected = -log_expit(real).mean() - log_expit(-fake).mean()
+    np.testing.assert_allclose(history["discriminator_loss"], [expected], rtol=1e-3)
+    np.testing.assert_allclose(history["generator_loss"], [-log_expit(fake).mean()], rtol=1e-3)
+
+
+def test_r1_is_due_in_every_sixteenth_step():
+    gan = new_gan(rates=(0.0, 0.0))
+    real = tf.constant(tensor(4, 8, 8, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(real)
+        logits = tf.reduce_sum(gan.discriminator(real))
+    slopes = np.mean(np.sum(np.square(tape.gradient(logits, real)), axis=(1, 2, 3)))
+    for step in range(20):
+        expected = 16 * slopes / 2 if step % 16 == 0 else 0.0
+        gan.discriminator_optimizer.iterations.assign(step)
+        np.testing.assert_allclose(gan.penalty(real, real), expected, rtol=1e-5)
+
+
+def test_the_gradient_penalty_is_due_in_every_step_with_weight_10():
+    gan = new_gan("gradient penalty", rates=(0.0, 0.0))
+    gan.discriminator = lambda images: 3.0 * tf.reduce_sum(images, axis=(1, 2, 3))
+    for step in range(3):
+        gan.discriminator_optimizer.iterations.assign(step)
+        value = gan.penalty(tf.constant(tensor(5, 4, 4, 1)), tf.constant(tensor(5, 4, 4, 1)))
+        np.testing.assert_allclose(value, 10 * (3 * np.sqrt(16) - 1) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["R1", "gradient penalty"])
+@pytest.mark.parametrize("rates", [(1e-2, 0.0), (0.0, 1e-2)], ids=["generator", "discriminator"])
+def test_a_move_leaves_the_other_player_where_it_is(kind, rates):
+    gan = new_gan(kind, rates)
+    gan.set_alpha(0.5)  # both ways into the networks are open
+    players = gan.generator, gan.discriminator
+    before = [[w.numpy() for w in p.trainable_variables] for p in players]
+    fit(gan, 2)
+    for player, old, rate in zip(players, before, rates, strict=True):
+        new = [w.numpy() for w in player.trainable_variables]
+        moved = [np.abs(a - b).max() > 0 for a, b in zip(new, old, strict=True)]
+        assert all(moved) if rate else not any(moved)
+
+
+def test_the_average_follows_its_formula_and_draws_the_images():
+    gan = new_gan()
+    slow = [w.numpy() for w in gan.average.trainable_variables]
+    for _ in range(3):
+        fit(gan)
+        fast = [w.numpy() for w in gan.generator.trainable_variables]
+        slow = [0.9 * a + 0.1 * b for a, b in zip(slow, fast, strict=True)]
+    for mine, average in zip(slow, gan.average.trainable_variables, strict=True):
+        np.testing.assert_allclose(average, mine, rtol=1e-4, atol=1e-6)
+    latent = tensor(2, 4)
+    expected = np.clip((gan.average(latent) + 1) / 2, 0, 1)
+    np.testing.assert_allclose(gan.generate(latent), expected, atol=1e-5)
+
+
+def test_the_callback_ramps_alpha_in_all_networks():
+    gan, seen = new_gan(), []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append([float(f.alpha) for f in gan.fades])
+    )
+    fit(gan, 6, chapter.fade_in(gan, 4), watch)
+    assert len(gan.fades) == 3
+    np.testing.assert_allclose(seen, np.repeat([0.25, 0.5, 0.75, 1, 1, 1], 3).reshape(6, 3))
