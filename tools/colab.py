@@ -14,6 +14,7 @@ import zipfile
 
 import nbformat
 
+from helpers import data
 from tools import notebook
 from tools.jobs import LESSON
 
@@ -23,6 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA_SETS = re.compile(
     r"""load\(\s*["'](mnist|fashion-mnist)["']|["'](mnist|fashion-mnist)["']\s*\)"""
 )
+ASKED = {"fashion-mnist": "unpaired.load", "hub": "hub.load", "imagenet": "imagenet.load"}
+FETCHED = ("imagenet",)  # too large for a notebook: the setup cell takes it from the repository
 # module that is imported: package that has it
 PACKAGES = {
     "tensorflow": "tensorflow",
@@ -40,7 +43,7 @@ SETUP = """\
 # Made by tools/colab.py from {source}; edit that file instead.
 # Unpacks what the notebook needs beside it (the readable source is in the folder helpers/ of
 # https://github.com/{repository}), installs what is missing and fetches the data.
-import base64, gzip, importlib.util, io, subprocess, sys, zipfile
+import base64, gzip, importlib.util, io, os, subprocess, sys, zipfile
 
 BUNDLE = "{bundle}"
 zipfile.ZipFile(io.BytesIO(base64.b64decode(BUNDLE))).extractall("course")
@@ -64,6 +67,11 @@ for name in {data_sets!r}:
         for file, content in files.upload().items():
             content = gzip.decompress(content) if file.endswith(".gz") else content
             (data.ROOT / name / file.removesuffix(".gz")).write_bytes(content)
+
+base = os.environ.get("COURSE_DATA_URL") or "{raw}"
+for path, wanted in data.manifest().items():
+    if path.split("/")[0] in {fetched!r}:
+        download.download(f"{{base}}/{{path}}", wanted["sha256"], data.ROOT / path)
 
 import tensorflow
 
@@ -92,22 +100,26 @@ def _needs(source, seen: dict) -> dict:
 
 
 def _bundle(lessons: dict, data_sets: list[str]) -> str:
-    """Pack files, uncompressed and undated, so that every machine makes the same bytes."""
+    """Pack files, undated and with bzip2, so that every machine makes the same bytes."""
     files = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8").encode()
              for p in (ROOT / "helpers").glob("*.py")}  # fmt: skip
     manifest = ROOT / "data" / "manifest.json"
     files["data/manifest.json"] = manifest.read_text(encoding="utf-8").encode()
+    kept = [f"reference/{name}.weights.h5" for name in data_sets if name in data.NAMES]
+    if "hub" in data_sets:
+        kept += [name for name in data.manifest() if name.startswith("hub/")]
+    for name in kept:
+        files[f"data/{name}"] = (ROOT / "data" / name).read_bytes()
     for name in data_sets:
         files[f"data/{name}/"] = b""
-        weights = f"data/reference/{name}.weights.h5"
-        files[weights] = (ROOT / weights).read_bytes()
     for name, lesson in lessons.items():
         files[f"notebooks/{name}.ipynb"] = nbformat.writes(_bare(lesson)).encode()
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
         for path, content in sorted(files.items()):
             member = zipfile.ZipInfo(path)
             member.create_system = 3  # otherwise Windows writes another number
+            member.compress_type = archive.compression
             archive.writestr(member, content)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
@@ -127,7 +139,7 @@ def make(path: pathlib.Path):
     text = "\n".join(cell.source for cell in notebook.code_cells(source))
     data_sets = sorted(
         {a or b for a, b in DATA_SETS.findall(text)}
-        | ({"fashion-mnist"} if "unpaired.load" in text else set())
+        | {name for name, call in ASKED.items() if call in text}
     )
     versions = dict(
         re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text("utf-8"), re.M)
@@ -137,7 +149,9 @@ def make(path: pathlib.Path):
         repository=REPOSITORY,
         bundle=_bundle(_needs(source, {}), data_sets),
         packages={module: f"{p}=={versions[p]}" for module, p in PACKAGES.items()},
-        data_sets=data_sets,
+        data_sets=[name for name in data_sets if name in data.NAMES],
+        raw=f"https://raw.githubusercontent.com/{REPOSITORY}/{BRANCH}/data",
+        fetched=[name for name in data_sets if name in FETCHED],
     )
     made = _bare(source)
     for cell in notebook.code_cells(made):
