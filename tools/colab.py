@@ -37,6 +37,7 @@ PACKAGES = {
     "ipywidgets": "ipywidgets",
     "optuna": "optuna",
     "dask": "distributed",
+    "art": "adversarial-robustness-toolbox",
 }
 SETUP = """\
 # @title Setup: run this cell first
