@@ -24,7 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA_SETS = re.compile(
     r"""load\(\s*["'](mnist|fashion-mnist)["']|["'](mnist|fashion-mnist)["']\s*\)"""
 )
-ASKED = {"fashion-mnist": "unpaired.load", "hub": "hub.load", "imagenet": "imagenet.load"}
+HELPERS = re.compile(r"^from helpers import (.+)$", re.M)
+ASKED = {"fashion-mnist": "unpaired.load", "hub": "hub.load", "imagenet": "imagenet_classifier"}
 FETCHED = ("imagenet",)  # too large for a notebook: the setup cell takes it from the repository
 # module that is imported: package that has it
 PACKAGES = {
@@ -90,13 +91,15 @@ def badge(name: str) -> str:
 
 
 def _needs(source, seen: dict) -> dict:
-    """Return {chapter: notebook} of the lessons that a notebook uses, also indirectly."""
-    for cell in notebook.code_cells(source):
-        for name in LESSON.findall(cell.source):
-            if name not in seen:
-                path = ROOT / "notebooks" / f"{name}.ipynb"
-                seen[name] = nbformat.read(path, as_version=4)
-                _needs(seen[name], seen)
+    """Return {chapter: notebook} of the lessons that a notebook uses, also through its helpers."""
+    text = "\n".join(cell.source for cell in notebook.code_cells(source))
+    for module in re.findall(r"\w+", " ".join(HELPERS.findall(text))):
+        text += (ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8")
+    for name in LESSON.findall(text):
+        if name not in seen:
+            path = ROOT / "notebooks" / f"{name}.ipynb"
+            seen[name] = nbformat.read(path, as_version=4)
+            _needs(seen[name], seen)
     return seen
 
 
