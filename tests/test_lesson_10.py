@@ -55,7 +55,7 @@ def test_pgd_finds_the_worst_case_of_a_linear_model(linear, norm, start):
     way = (weights[:, 1] - weights[:, 0]).reshape(SHAPE)
     gains = ((np.asarray(attacked) - images) * way).sum(axis=(1, 2, 3))
     best = 0.1 * (np.abs(way).sum() if norm == "inf" else np.sqrt((way**2).sum()))
-    assert (gains > 0.99 * best).all() and (gains < best + 1e-4).all()
+    assert (gains > (0.99 if start is None else 0.97) * best).all() and (gains < best + 1e-4).all()
 
 
 def test_pgd_at_the_border_of_the_cube_against_scipy(linear):
@@ -266,7 +266,7 @@ def test_a_plain_step_is_keras_own():
 
 @pytest.mark.parametrize("done", [0, 5, 20])
 def test_the_limit_grows_with_the_steps(done):
-    """A step of FGSM training, written out: the loss at x + eps * sign, eps = 0.3 (done + 1) / 10."""
+    """A step of FGSM training, written out: the loss at x + eps * sign, the eps of that step."""
     images, labels = (x[:32] for x in data.load("mnist", "train"))
     model = small_model(attack_steps=1, ramp=10)
     model.optimizer.build(model.network.trainable_variables)
