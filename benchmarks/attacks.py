@@ -86,7 +86,7 @@ def auto_attack(network: keras.Model, images, labels, batch_size: int = 250) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", help="a file of Keras; by default the model is trained")
-    parser.add_argument("--steps", type=int, default=6000, help="of the training")
+    parser.add_argument("--steps", type=int, default=5000, help="of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--digits", type=int, default=1000, help="the first test digits")
     parser.add_argument("--restarts", type=int, default=50)
@@ -97,6 +97,7 @@ def main() -> None:
     images, labels = data.load("mnist", "test")
     images, labels = data.to_unit(images[: chosen.digits]), labels[: chosen.digits]
     found = {
+        "weights": pathlib.Path(chosen.weights or "trained as in the chapter").name,
         "date": datetime.date.today().isoformat(),
         "digits": len(images), "eps": EPS, "steps of training": chosen.steps, "seed": chosen.seed,
         "weights sha256": hashlib.sha256(
