@@ -21,7 +21,16 @@ SHOWN = {  # the results that a reader of the README wants to see
     "02_autoencoder": ("ae32_vs_pca32_error_reduction", "vae2_elbo", "vae2_iwae"),
     "03_vanilla_gan": ("fid", "recall", "modes"),
     "04_dcgan": ("fid", "recall", "fid_ratio_to_dense_gan"),
-}
+    "05_training_and_evaluation": ("grid25_modes", "grid25_high_quality", "fid_infinity_real"),
+    "06_progressive_gan": ("fid_direct", "fid_progressive", "hub_module_fid"),
+    "07_semi_supervised_gan": (
+        "accuracy_100_labels", "accuracy_100_labels_supervised", "ood_auroc"),
+    "08_conditional_gan": ("class_accuracy", "intra_class_recall", "tstr_accuracy"),
+    "09_cyclegan": (
+        "target_domain_share", "psnr_gain_over_identity_db", "target_domain_share_boots"),
+    "10_adversarial_examples": (
+        "targeted_success_8bit", "clean_accuracy_robust_model", "robust_accuracy_pgd40x3"),
+}  # fmt: skip
 
 
 def row(path: pathlib.Path) -> str:
