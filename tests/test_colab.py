@@ -4,6 +4,7 @@ import gzip
 import http.server
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -108,8 +109,9 @@ def test_runs_alone(name, official, tmp_path):
     text = "".join(o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
     assert "No GPU: profile laptop." in text or "A GPU is there" in text
     assert str(ROOT) not in text
-    if "data.load(" in source.read_text(encoding="utf-8"):
-        assert (tmp_path / "course/data/mnist/train-images-idx3-ubyte").is_file()
+    loads = re.findall(r'data\.load\(\\"([\w-]+)', source.read_text(encoding="utf-8"))
+    for dataset in loads:
+        assert (tmp_path / "course/data" / dataset / "train-images-idx3-ubyte").is_file()
 
 
 UPLOAD = """
