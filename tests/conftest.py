@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -16,6 +17,26 @@ from tiny_course import kill_tree, make_root, until
 
 import helpers  # noqa: F401 (quietens TensorFlow before a test imports it)
 from tools import run
+
+
+@pytest.fixture(scope="module")
+def two_at_a_time(request):
+    """Do slow jobs for a test's parameters ahead, two at a time: alone, each fills one core.
+
+    ``two_at_a_time(test, name, job)`` calls ``job(value)`` for each value of the parameter ``name``
+    with which the test was collected, and gives {value: future}.
+    """
+    with ThreadPoolExecutor(2) as pool:
+
+        def start(test, name, job):
+            items = [
+                item for item in request.session.items if getattr(item, "function", None) is test
+            ]
+            return {item.callspec.params[name]: pool.submit(job, item.callspec.params[name])
+                    for item in items}  # fmt: skip
+
+        yield start
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture

@@ -65,6 +65,13 @@ def test_form(name):
     tagged = [c for c in made.cells if "parameters" in c.metadata.get("tags", [])]
     assert 'profile = "gpu" if gpu else "laptop"' in tagged[0].source
     assert not any(c.get("outputs") for c in made.cells)
+    prose = "".join(c.source for c in made.cells if c.cell_type == "markdown")
+    links = re.findall(r"\]\(([^)]+)\)", prose)
+    assert all(link.startswith("https://") for link in links), links
+    there = f"https://github.com/{colab.REPOSITORY}/blob/{colab.BRANCH}/"
+    for link in links:
+        if link.startswith(there):
+            assert (ROOT / link.removeprefix(there)).is_file(), link
 
 
 @pytest.fixture(scope="module")
@@ -93,25 +100,36 @@ def official(tmp_path_factory):
         server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def runs_alone(official, tmp_path_factory, two_at_a_time):
+    """{name: a future of (its empty folder, its run there)}."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COURSE_DATA")}
+
+    def run(name):
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copy(ROOT / "colab" / f"{name}.ipynb", folder)
+        return folder, subprocess.run(
+            [sys.executable, "-m", "papermill", str(folder / f"{name}.ipynb"),
+             str(folder / "done.ipynb"), "-p", "profile", "smoke", "--cwd", str(folder),
+             "-k", "python3", "--no-progress-bar"],
+            env=inherited | {"COURSE_DATA_URL": official, "MPLBACKEND": ""}, cwd=folder,
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    return two_at_a_time(test_runs_alone, "name", run)
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_runs_alone(name, official, tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COURSE_DATA")}
-    source = tmp_path / f"{name}.ipynb"
-    source.write_bytes((ROOT / "colab" / f"{name}.ipynb").read_bytes())
-    answer = subprocess.run(
-        [sys.executable, "-m", "papermill", str(source), str(tmp_path / "done.ipynb"), "-p",
-         "profile", "smoke", "--cwd", str(tmp_path), "-k", "python3", "--no-progress-bar"],
-        env=environment | {"COURSE_DATA_URL": official, "MPLBACKEND": ""}, cwd=tmp_path,
-        capture_output=True, text=True,
-    )  # fmt: skip
+def test_runs_alone(name, runs_alone):
+    folder, answer = runs_alone[name].result()
     assert answer.returncode == 0, answer.stderr[-3000:]
-    executed = nbformat.read(tmp_path / "done.ipynb", as_version=4)
+    executed = nbformat.read(folder / "done.ipynb", as_version=4)
     text = "".join(o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
     assert "No GPU: profile laptop." in text or "A GPU is there" in text
     assert str(ROOT) not in text
-    loads = re.findall(r'data\.load\(\\"([\w-]+)', source.read_text(encoding="utf-8"))
-    for dataset in loads:
-        assert (tmp_path / "course/data" / dataset / "train-images-idx3-ubyte").is_file()
+    source = (folder / f"{name}.ipynb").read_text(encoding="utf-8")
+    for dataset in re.findall(r'data\.load\(\\"([\w-]+)', source):
+        assert (folder / "course/data" / dataset / "train-images-idx3-ubyte").is_file()
 
 
 UPLOAD = """

@@ -128,6 +128,13 @@ def _bundle(lessons: dict, data_sets: list[str]) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def _linked(text: str) -> str:
+    """Let links to files of the repository lead there: in Colab they have no folder around them."""
+    there = f"https://github.com/{REPOSITORY}/blob/{BRANCH}"
+    text = re.sub(r"\]\(\.\./", f"]({there}/", text)
+    return re.sub(r"\]\((?=[\w/.-]+\.ipynb\))", f"]({there}/notebooks/", text)
+
+
 def _bare(source):
     """Return a copy of a notebook without outputs and without the course's metadata."""
     copy = notebook.normalise(nbformat.from_dict(source))
@@ -158,6 +165,9 @@ def make(path: pathlib.Path):
         fetched=[name for name in data_sets if name in FETCHED],
     )
     made = _bare(source)
+    for cell in made.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _linked(cell.source)
     for cell in notebook.code_cells(made):
         if "parameters" in cell.metadata.get("tags", []):
             cell.source = cell.source.replace(
