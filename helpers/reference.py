@@ -47,6 +47,11 @@ class ReferenceClassifier:
     def __init__(self, model: keras.Model):
         self._model = model
 
+    @property
+    def network(self) -> keras.Model:
+        """The Keras model, images in [0, 1] -> features, logits: for gradients by the pixels."""
+        return self._model
+
     def __call__(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Return features and class probabilities.
 

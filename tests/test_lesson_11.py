@@ -72,6 +72,34 @@ def test_the_discriminator_never_sees_a_picture_as_it_is(monkeypatch):
     assert seen[0].shape == images.shape and np.abs(seen[0] - images).max() > 0.05
 
 
+def test_the_judge_pays_for_its_slope_and_the_generator_does_not():
+    profiles.start("smoke", 0)
+    small = chapter.new_gan(3, 0)
+    gan = chapter.SteadyGAN(small.generator, small.discriminator, 0)
+    images, label = tf.constant(smooth(4)), tf.constant(np.eye(3, dtype="float32")[[0, 1, 2, 0]])
+    plain, named = chapter.chapter8.CGAN.judge(gan, images, label)
+    logits, paid = gan.judge(images, label)
+    np.testing.assert_allclose(logits, plain, rtol=1e-5)
+    step, slopes = 1e-2, []
+    for n in range(4):  # the slope along the steepest way, by a finite difference
+        one, y = images[n : n + 1], label[n : n + 1]
+        with tf.GradientTape() as tape:
+            tape.watch(one)
+            value = chapter.chapter8.CGAN.judge(gan, one, y)[0]
+        way = tape.gradient(value, one)
+        way /= tf.norm(way)
+        ends = [chapter.chapter8.CGAN.judge(gan, one + s * way, y)[0] for s in (-step, step)]
+        slopes.append(float(ends[1][0, 0] - ends[0][0, 0]) / (2 * step))
+    assert float(paid - named) == pytest.approx(np.mean(np.square(slopes)) / 2, rel=0.02)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        _, paid = gan.judge(images, label)
+        _, named = chapter.chapter8.CGAN.judge(gan, images, label)
+    np.testing.assert_allclose(
+        tape.gradient(paid, images), tape.gradient(named, images), rtol=1e-4, atol=1e-7
+    )
+
+
 def test_invented_patients_are_bytes_of_all_classes():
     images, labels = chapter.invent(chapter.new_gan(3, 0), 4, np.random.default_rng(0))
     assert images.dtype == np.uint8 and images.shape == (12, 28, 28, 1)
@@ -155,7 +183,7 @@ def test_the_preference_model_finds_a_taste():
 
 def test_describe_is_pooling_and_features():
     images, features = np.float32(rng.random((3, 28, 28, 1))), np.float32(rng.random((3, 64)))
-    made = chapter.describe(images, features).numpy()
+    made = wardrobe.describe(images, features).numpy()
     x = images[..., 0]
     edges = sum(np.abs(x - np.roll(x, 1, axis)) for axis in (1, 2))
     planes = np.stack([x, edges, np.abs(x - x[:, :, ::-1])], axis=-1)
@@ -170,14 +198,18 @@ def test_the_shop_sells_test_garments_and_knows_what_is_realistic():
     np.testing.assert_array_equal(shop.kinds, kinds[:200])
     distance = np.sqrt(((shop.seen_features[:, None] - shop.seen_features) ** 2.0).sum(axis=-1))
     radii = np.sort(distance, axis=1)[:, 3]
+    radii = np.minimum(radii, np.median(radii))
     new = shop.features[:50] * 1.3
     away = np.sqrt(((new[:, None] - shop.seen_features) ** 2.0).sum(axis=-1))
-    by_hand = away.min(axis=1) <= radii[away.argmin(axis=1)]
-    np.testing.assert_array_equal(shop.realistic(new), by_hand)
-    assert 0 < by_hand.mean() < 1
+    by_hand = away.min(axis=1) / radii[away.argmin(axis=1)]
+    np.testing.assert_allclose(shop.strangeness(new), by_hand, rtol=1e-4)
+    real = by_hand <= 1
+    assert 0 < real.mean() < 0.9
     liked = rng.random(50)
-    best = shop.best(np.arange(50), new, liked, 2)
-    assert by_hand[best].all() and liked[best[0]] == liked[by_hand].max()
+    best = shop.best(new, liked, 50)
+    first, rest = best[: real.sum()], best[real.sum() :]
+    assert real[first].all() and (np.diff(liked[first]) <= 0).all()
+    assert not real[rest].any() and (np.diff(by_hand[rest]) >= 0).all()
     unliked = shop.shelf(2, liked[np.zeros(200, int)])
     assert (unliked[shop.kinds != 2] < -1e8).all() and (unliked[shop.kinds == 2] > 0).all()
 
@@ -227,3 +259,8 @@ def test_choices_follow_bradley_and_terry():
     share = user.choose(*pair, np.random.default_rng(0)).mean()
     expected = 1 / (1 + np.exp(-2 * np.subtract(*user.utility(mine[:2]))))
     assert share == pytest.approx(expected, abs=0.03)
+    looks, pairs = rng.normal(size=(len(mine), 3)), np.array([[0] * 500, [1] * 500])
+    first, second, chosen = user.click(mine, looks, pairs, np.random.default_rng(1))
+    np.testing.assert_array_equal(first, np.tile(looks[0], (500, 1)))
+    np.testing.assert_array_equal(second, np.tile(looks[1], (500, 1)))
+    assert chosen.mean() == pytest.approx(expected, abs=0.08)

@@ -27,6 +27,10 @@ def test_draws_are_balanced_and_nested():
     assert set(small) < set(large)
     with pytest.raises(ValueError, match="examples"):
         study.draw(labels, 100, 0)
+    cohort = type("Cohort", (), {"labels": labels, "images": np.arange(200)})
+    first, second = study.halves(cohort, 5, 7)
+    np.testing.assert_array_equal(first, small)
+    assert set(first) | set(second) == set(study.draw(labels, 10, 7)) and len(set(second)) == 15
 
 
 def test_sizes_that_a_small_set_can_bear():
