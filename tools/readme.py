@@ -30,6 +30,9 @@ SHOWN = {  # the results that a reader of the README wants to see
         "target_domain_share", "psnr_gain_over_identity_db", "target_domain_share_boots"),
     "10_adversarial_examples": (
         "targeted_success_8bit", "clean_accuracy_robust_model", "robust_accuracy_pgd40x3"),
+    "11_applications": (
+        "gan_minus_classic_gain", "oracle_minus_classic_gain", "true_preference_gain"),
+    "12_what_comes_next": ("dcgan_fid", "diffusion_fid", "detector_accuracy"),
 }  # fmt: skip
 
 
