@@ -49,7 +49,6 @@ RESULTS = {
 }  # fmt: skip
 MISSED = {  # see the chapters
     "06_progressive_gan": {"cpu_time_ratio_to_direct"},
-    "07_semi_supervised_gan": {"accuracy_100_labels"},
     "11_applications": {"gan_minus_classic_ci_low"},
     "12_what_comes_next": {"detector_accuracy"},
 }
