@@ -29,11 +29,9 @@ def two_at_a_time(request):
     with ThreadPoolExecutor(2) as pool:
 
         def start(test, name, job):
-            items = [
-                item for item in request.session.items if getattr(item, "function", None) is test
-            ]
-            return {item.callspec.params[name]: pool.submit(job, item.callspec.params[name])
-                    for item in items}  # fmt: skip
+            collected = request.session.items
+            values = [i.callspec.params[name] for i in collected if i.function is test]
+            return {value: pool.submit(job, value) for value in values}
 
         yield start
         pool.shutdown(cancel_futures=True)

@@ -130,9 +130,7 @@ def _bundle(lessons: dict, data_sets: list[str]) -> str:
 
 def _linked(text: str) -> str:
     """Let links to files of the repository lead there: in Colab they have no folder around them."""
-    there = f"https://github.com/{REPOSITORY}/blob/{BRANCH}"
-    text = re.sub(r"\]\(\.\./", f"]({there}/", text)
-    return re.sub(r"\]\((?=[\w/.-]+\.ipynb\))", f"]({there}/notebooks/", text)
+    return text.replace("](../", f"](https://github.com/{REPOSITORY}/blob/{BRANCH}/")
 
 
 def _bare(source):
