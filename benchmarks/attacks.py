@@ -18,7 +18,8 @@ import time
 import keras
 import numpy as np
 
-from helpers import data, lesson, robustness
+from helpers import chapters, data
+from helpers.studies import robustness
 
 HERE = pathlib.Path(__file__).parent
 EPS = 0.3
@@ -26,7 +27,7 @@ EPS = 0.3
 
 def classifier(weights, steps: int, seed: int) -> keras.Model:
     """Return the chapter's network: with weights of a file, or trained by the chapter's recipe."""
-    chapter = lesson.definitions("10_adversarial_examples")
+    chapter = chapters.import_chapter("10_adversarial_examples")
     images, labels = data.load("mnist", "train")
     chapter.new_model.__globals__.update(images=images, labels=labels)
     model = chapter.new_model(seed, steps, ramp=steps // 2)
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--digits", type=int, default=1000, help="the first test digits")
     parser.add_argument("--restarts", type=int, default=50)
     chosen = parser.parse_args()
-    chapter = lesson.definitions("10_adversarial_examples")
+    chapter = chapters.import_chapter("10_adversarial_examples")
     network = classifier(chosen.weights, chosen.steps, chosen.seed)
     logits = robustness.compiled(network)
     images, labels = data.load("mnist", "test")

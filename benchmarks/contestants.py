@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from benchmarks import cyclegan
-from helpers import data, lesson
+from helpers import chapters, data
 
 BATCH, LATENT = 64, 64
 IMAGE_SHAPE = (28, 28, 1)
@@ -25,7 +25,7 @@ def images_of(model: str):
 
 def networks(model: str):
     """Return the generator and the discriminator of a chapter."""
-    chapter = lesson.definitions(CHAPTERS[model])
+    chapter = chapters.import_chapter(CHAPTERS[model])
     return chapter.build_generator(LATENT), chapter.build_discriminator(IMAGE_SHAPE)
 
 
@@ -60,7 +60,7 @@ def classic(model: str, images, batch: int = BATCH, parts=None, rate: float = 2e
 
 def ours(model: str, images, jit: bool = False):
     """``fit`` with the chapter's ``train_step``."""
-    chapter3 = lesson.definitions("03_vanilla_gan")
+    chapter3 = chapters.import_chapter("03_vanilla_gan")
     gan = chapter3.GAN(*networks(model), 0)
     adam = [keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2)]
     losses = (chapter3.generator_loss, chapter3.discriminator_loss)

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from helpers import data, fruit, lesson
+from helpers import chapters, data
+from helpers.simulate import fruit
 
 BATCH, SIZE = 8, 64
 SHAPE = (SIZE, SIZE, 3)
@@ -23,7 +24,7 @@ def batches(pictures) -> tf.data.Dataset:
 
 def ours(pictures, jit: bool = False):
     """``fit`` with the chapter's ``train_step``."""
-    chapter = lesson.definitions("09_cyclegan")
+    chapter = chapters.import_chapter("09_cyclegan")
     model = chapter.CycleGAN(SHAPE, 0, pool=POOL)
     adam = [keras.optimizers.Adam(2e-3, beta_1=0.5) for _ in range(2)]
     model.compile(*adam, jit_compile=jit, steps_per_execution=5)
@@ -40,7 +41,7 @@ def _networks():
     import torch
     from torch import nn
 
-    chapter = lesson.definitions("09_cyclegan")
+    chapter = chapters.import_chapter("09_cyclegan")
     widths = [
         layer.filters
         for layer in chapter.build_generator(SHAPE).layers

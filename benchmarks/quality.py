@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from benchmarks import contestants
-from helpers import data, lesson, metrics
+from helpers import chapters, data, metrics
 
 CLASSIC_BATCH, CLASSIC_LATENT, CLASSIC_STEPS = 128, 100, 20000
 CHECK_EVERY = 200  # steps of ours between two measurements
@@ -33,7 +33,7 @@ def classic_networks():
 
 
 def _fid(images) -> float:
-    features = metrics.reference.load("mnist").features(images)
+    features = metrics.load_classifier("mnist").features(images)
     return metrics.fid(metrics.real_features("mnist"), features)
 
 
@@ -74,7 +74,7 @@ def measure(minutes: float) -> dict:
     goal = _fid(data.from_symmetric(generator.predict(latent, batch_size=500, verbose=0)))
     print(f"classic: {steps} steps, {cpu:.0f} CPU s, FID {goal:.2f}", flush=True)
 
-    chapter = lesson.definitions("04_dcgan")
+    chapter = chapters.import_chapter("04_dcgan")
     keras.utils.set_random_seed(0)
     gan = chapter.AveragedGAN(*contestants.networks("DCGAN"), 0)
     adam = [keras.optimizers.Adam(2e-3, beta_1=0.5, beta_2=0.99) for _ in range(2)]

@@ -4,19 +4,15 @@ The files lie in ``data/`` as IDX (LeCun's format) packed with xz. Nothing is us
 and the size of its original, which ``data/manifest.json`` says, were checked.
 """
 
-import hashlib
-import json
 import math
 import os
-import pathlib
 import struct
 
 import numpy as np
 import tensorflow as tf
 
-from helpers import archives, download
+from helpers import files
 
-ROOT = pathlib.Path(os.environ.get("COURSE_DATA") or pathlib.Path(__file__).parents[1] / "data")
 NAMES = ("mnist", "fashion-mnist")
 PREFIXES = {"train": "train", "test": "t10k"}
 CLASSES = {
@@ -24,74 +20,6 @@ CLASSES = {
     "fashion-mnist": ("T-shirt", "trousers", "pullover", "dress", "coat",
                       "sandal", "shirt", "sneaker", "bag", "ankle boot"),
 }  # fmt: skip
-
-
-class DataError(RuntimeError):
-    """A data file is missing, damaged or not what it should be; the message says what to do."""
-
-
-def manifest(part: str = "files") -> dict[str, dict]:
-    """Return a part of ``data/manifest.json``.
-
-    Args:
-        part: ``"files"``: {path inside data/: {"sha256", "bytes", ...}}; for a path that ends in
-            ``.xz`` both are those of the unpacked original. ``"sets"``: {folder: {"title",
-            "source", "licence", "cite", "urls"}}.
-
-    Raises:
-        DataError: the manifest cannot be read, or lacks this part.
-    """
-    path = ROOT / "manifest.json"
-    try:
-        entries = dict(json.loads(path.read_text(encoding="utf-8"))[part])
-        return {name: dict(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({type(error).__name__}): restore it (git checkout -- data), "
-            "or correct the environment variable COURSE_DATA if you set it."
-        ) from None
-
-
-def content(relative: str) -> bytearray:
-    """Return a file's bytes (of a packed one, the original's) after its sha256 was checked.
-
-    Args:
-        relative: the path inside ``data/``, as the manifest has it.
-
-    Raises:
-        DataError: the file is missing, truncated, altered, or unpacks to more than the manifest
-            says (unpacking stops as soon as it does, so that it cannot fill the memory).
-    """
-    wanted = manifest().get(relative, {})
-    if not {"sha256", "bytes"} <= wanted.keys():
-        raise DataError(f"{ROOT / 'manifest.json'} does not list {relative}: correct the name.")
-    path, size, name = ROOT / relative, wanted["bytes"], relative.split("/")[0]
-    if path.suffix == ".xz" and not path.is_file() and path.with_suffix("").is_file():
-        path = path.with_suffix("")  # as fetch stores it
-    try:
-        with path.open("rb") as stream:
-            read = archives.read_xz if path.suffix == ".xz" else archives.read_bounded
-            data = read(stream, size)
-        if len(data) > size:
-            problem = f"holds more than the {size} bytes that it should"
-        elif len(data) < size:
-            problem = f"ends after {len(data)} of {size} bytes"
-        elif hashlib.sha256(data).hexdigest() != wanted["sha256"]:
-            problem = "has been altered (its sha256 is another)"
-        else:
-            return data
-    except FileNotFoundError:
-        problem = "is missing"
-    except archives.DAMAGED as error:
-        problem = f"is damaged ({error})"
-    other = f", or delete it and call data.fetch({name!r})" if name in NAMES else ""
-    raise DataError(f"{path} {problem}: restore it (git checkout -- data/{relative}){other}.")
-
-
-def checked_path(relative: str) -> pathlib.Path:
-    """Return the path of a file of ``data/`` that is stored as it is, after ``content`` read it."""
-    content(relative)
-    return ROOT / relative
 
 
 def read_idx(data: bytes | bytearray, name: str = "the file") -> np.ndarray:
@@ -106,19 +34,20 @@ def read_idx(data: bytes | bytearray, name: str = "the file") -> np.ndarray:
         uint8, of the shape that the header says; a view of ``data``, not a copy.
 
     Raises:
-        DataError: the magic number is wrong, or the values are fewer or more than the header says.
+        files.DataError: the magic number is wrong, or the values are fewer or more than the
+            header says.
     """
     dimensions = data[3] if len(data) >= 4 else 0
     start = 4 + 4 * dimensions
     if data[:3] != b"\0\0\x08" or not 1 <= dimensions <= 4 or len(data) < start:
-        raise DataError(
+        raise files.DataError(
             f"{name} does not begin as an IDX file of bytes (it begins with "
             f"{bytes(data[:4]).hex(' ') or 'nothing'}): replace it."
         )
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     size, found = math.prod(shape), len(data) - start
     if size != found:
-        raise DataError(
+        raise files.DataError(
             f"{name} should hold {size} values of shape {shape} and holds {found}: replace it."
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
@@ -136,20 +65,21 @@ def load(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
         labels: int32, shape (n,), values 0 to 9; ``CLASSES[name]`` has their names.
 
     Raises:
-        DataError: the name is unknown, or a file is missing, damaged or of the wrong shape.
+        files.DataError: the name is unknown, or a file is missing, damaged or of the wrong shape.
     """
     if name not in NAMES or split not in PREFIXES:
         known = f"{' or '.join(NAMES)}, and train or test"
-        raise DataError(f"There is no data set {name!r} with a split {split!r}: use {known}.")
+        raise files.DataError(f"There is no data set {name!r} with a split {split!r}: use {known}.")
     paths = [f"{name}/{PREFIXES[split]}-{kind}-ubyte.xz" for kind in ("images-idx3", "labels-idx1")]
-    images, labels = (read_idx(content(path), str(ROOT / path)) for path in paths)
+    images, labels = (read_idx(files.content(path), str(files.DATA / path)) for path in paths)
     problem = None
     if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
         problem = f"hold arrays {images.shape} and {labels.shape}, not (n, 28, 28) and (n,)"
     elif labels.max(initial=0) > 9:
         problem = f"hold a label {labels.max()}, but 0 to 9 exist"
     if problem:
-        raise DataError(f"{ROOT / paths[0]} and {ROOT / paths[1]} {problem}: replace them.")
+        both = " and ".join(str(files.DATA / path) for path in paths)
+        raise files.DataError(f"{both} {problem}: replace them.")
     return images[..., None], labels.astype(np.int32)
 
 
@@ -231,20 +161,24 @@ def fetch(name: str, base_url: str | None = None, **options) -> None:
         name: ``"mnist"`` or ``"fashion-mnist"``.
         base_url: where ``<file>.xz`` or ``<file>.gz`` lies; by default the environment variable
             COURSE_DATA_URL followed by the set's name, or else the official addresses.
-        options: timeout and attempts, as in ``helpers.download.download``.
+        options: timeout and attempts, as in ``helpers.files.download``.
 
     Raises:
-        helpers.download.DownloadError: a file cannot be had, or is not the official one.
+        helpers.files.DownloadError: a file cannot be had, or is not the official one.
     """
     if name not in NAMES:
-        raise DataError(f"There is no data set {name!r}: use one of {', '.join(NAMES)}.")
+        raise files.DataError(f"There is no data set {name!r}: use one of {', '.join(NAMES)}.")
     base = os.environ.get("COURSE_DATA_URL")
     base = base_url or (base and f"{base.rstrip('/')}/{name}")
-    bases = [base] if base else manifest("sets")[name]["urls"]
-    for relative, wanted in manifest().items():
-        path = (ROOT / relative).with_suffix("")
-        if not relative.startswith(f"{name}/") or path.is_file() or (ROOT / relative).is_file():
+    bases = [base] if base else files.manifest("sets")[name]["urls"]
+    for relative, wanted in files.manifest().items():
+        path = (files.DATA / relative).with_suffix("")
+        if (
+            not relative.startswith(f"{name}/")
+            or path.is_file()
+            or (files.DATA / relative).is_file()
+        ):
             continue
         endings = (".xz", ".gz") if base else (".gz",)
         urls = [f"{b.rstrip('/')}/{path.name}{ending}" for b in bases for ending in endings]
-        download.download_packed(urls, path, wanted["sha256"], wanted["bytes"], **options)
+        files.download_packed(urls, path, wanted["sha256"], wanted["bytes"], **options)

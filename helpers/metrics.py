@@ -1,18 +1,21 @@
 """Metrics: how good, how varied and how complete the images of a generator are.
 
-All distances are between features of the reference classifier (``helpers.reference``), arrays of
+All distances are between features of the reference classifier (``helpers.metrics``), arrays of
 shape (n, d). ``evaluate`` takes images and gives every number at once. Wrong shapes, too few
 samples, numbers out of range or not finite raise a ValueError that says what to give.
 """
 
 import functools
 
+import h5py
+import keras
 import numpy as np
 import scipy.linalg
+from keras import layers
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
-from helpers import data, reference
+from helpers import data, files
 
 SUBSET = 500  # samples of a KID subset, at most
 MODE_SHARE = 0.01  # of the samples, for a class to count as a mode that was found
@@ -191,7 +194,7 @@ def modes(probabilities, share: float = MODE_SHARE) -> int:
 @functools.cache
 def _real(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the features of the 10,000 test images and of 10,000 training images."""
-    classifier, images = reference.load(name), data.load(name, "train")[0]
+    classifier, images = load_classifier(name), data.load(name, "train")[0]
     chosen = np.random.default_rng(0).choice(len(images), 10000, replace=False)
     both = data.load(name, "test")[0], images[chosen]
     features = tuple(classifier.features(data.to_unit(part)) for part in both)
@@ -223,12 +226,12 @@ def evaluate(images, name: str, k: int = 3) -> dict[str, float]:
         smallest_class_share, largest_class_share.
 
     Raises:
-        helpers.data.DataError: the name is unknown, or a file is missing or damaged.
+        helpers.files.DataError: the name is unknown, or a file is missing or damaged.
     """
     images = np.asarray(images)
     if images.ndim == 4 and len(images) < 50:
         raise ValueError(f"There are {len(images)} images: generate at least 50, better 10,000.")
-    fake, probabilities = reference.load(name)(np.atleast_1d(images)[:10000])
+    fake, probabilities = load_classifier(name)(np.atleast_1d(images)[:10000])
     real, other = (features[: len(fake)] for features in _real(name))
     distance, error = kid(real, fake)
     precision, recall = precision_recall(real, fake, k)
@@ -248,3 +251,102 @@ def evaluate(images, name: str, k: int = 3) -> dict[str, float]:
         "smallest_class_share": float(shares.min()),
         "largest_class_share": float(shares.max()),
     }
+
+
+FEATURES = 64
+WIDTHS = {
+    "mnist": ((24, 1), (32, 2), (48, 1), (64, 2), (64, 1)),
+    "fashion-mnist": ((32, 1), (64, 2), (64, 1), (96, 2), (128, 1)),
+}
+
+
+def build_classifier(name: str) -> keras.Model:
+    """Build the network for one data set: (n, 28, 28, 1) in [0, 1] -> features, logits.
+
+    Convolutions with batch normalisation (width, stride as in ``WIDTHS``), the mean over the
+    positions, a layer of 64 features that are >= 0, and ten logits. Always in float32, also
+    where a notebook has set a policy of mixed precision for its own models.
+    """
+    single = {"dtype": "float32"}
+    x = images = keras.Input((28, 28, 1), **single)
+    for width, stride in WIDTHS[name]:
+        x = layers.Conv2D(width, 3, strides=stride, padding="same", use_bias=False, **single)(x)
+        x = layers.BatchNormalization(momentum=0.9, **single)(x)
+        x = layers.ReLU(**single)(x)
+    x = layers.GlobalAveragePooling2D(**single)(x)
+    features = layers.Dense(FEATURES, activation="relu", **single)(x)
+    dropped = layers.Dropout(0.3, **single)(features)
+    logits = layers.Dense(10, **single)(dropped)
+    return keras.Model(images, [features, logits])
+
+
+class ReferenceClassifier:
+    """A trained classifier of MNIST or Fashion-MNIST; get one from ``load``."""
+
+    def __init__(self, model: keras.Model):
+        self._model = model
+
+    @property
+    def network(self) -> keras.Model:
+        """The Keras model, images in [0, 1] -> features, logits: for gradients by the pixels."""
+        return self._model
+
+    def __call__(self, images) -> tuple[np.ndarray, np.ndarray]:
+        """Return features and class probabilities.
+
+        Args:
+            images: shape (n, 28, 28, 1), floats in [0, 1]; n >= 1.
+
+        Returns:
+            features: float32, shape (n, 64), >= 0.
+            probabilities: float32, shape (n, 10); each row sums to 1.
+
+        Raises:
+            ValueError: another shape, or values that are not finite or not in [0, 1].
+        """
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[1:] != (28, 28, 1) or not len(images):
+            raise ValueError(f"images have shape {images.shape}: give (n, 28, 28, 1), n >= 1.")
+        if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
+            raise ValueError(
+                f"images are {images.dtype} from {images.min()} to {images.max()}: give floats in "
+                "[0, 1] (data.to_unit or data.from_symmetric)."
+            )
+        features, logits = self._model.predict(images, batch_size=500, verbose=0)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return features, exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def features(self, images) -> np.ndarray:
+        """Return the features alone, float32, shape (n, 64)."""
+        return self(images)[0]
+
+    def probabilities(self, images) -> np.ndarray:
+        """Return the class probabilities alone, float32, shape (n, 10)."""
+        return self(images)[1]
+
+
+def weights_file(name: str) -> str:
+    """Return the path of a set's weights inside ``data/``."""
+    return f"reference/{name}.weights.h5"
+
+
+@functools.cache
+def load_classifier(name: str) -> ReferenceClassifier:
+    """Return the trained reference classifier of a data set.
+
+    Args:
+        name: ``"mnist"`` (test accuracy >= 99.4 %) or ``"fashion-mnist"`` (>= 93 %).
+
+    Raises:
+        helpers.files.DataError: the name is unknown, or the file is missing or damaged.
+    """
+    if name not in WIDTHS:
+        raise files.DataError(
+            f"There is no classifier for {name!r}: use one of {', '.join(WIDTHS)}."
+        )
+    model = build_classifier(name)
+    # Datasets 00, 01, ... in half precision, in the order of model.weights: half the size of
+    # Keras' own layout, the same accuracy. Keras' load_weights does not read it.
+    with h5py.File(files.checked_path(weights_file(name)), "r") as file:
+        model.set_weights([file[f"{i:02d}"][()] for i in range(len(model.weights))])
+    return ReferenceClassifier(model)

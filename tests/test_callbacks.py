@@ -19,8 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # optimizers, a moving average of the weights. It says after each epoch what it has done.
 TRAINING = """
 import hashlib, pathlib, sys, time
-from helpers import callbacks, profiles
-profiles.start("smoke", 7, deterministic=True)
+from helpers import callbacks, experiment
+experiment.start("smoke", 7, deterministic=True)
 import keras, numpy as np, tensorflow as tf
 from keras import layers
 

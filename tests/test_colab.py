@@ -13,7 +13,7 @@ import threading
 import nbformat
 import pytest
 
-from helpers import data
+from helpers import files
 from tools import colab, readme
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -78,14 +78,14 @@ def test_form(name):
 def official(tmp_path_factory):
     """A local server that offers the data sets as their official addresses do, as .gz files."""
     folder = tmp_path_factory.mktemp("official")
-    for relative in data.manifest():
+    for relative in files.manifest():
         if relative.endswith(".xz"):
             path = folder / relative.replace(".xz", ".gz")
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(gzip.compress(data.content(relative), 1))
+            path.write_bytes(gzip.compress(files.content(relative), 1))
         elif relative.split("/")[0] in colab.FETCHED:  # these come from the repository
             (folder / relative).parent.mkdir(exist_ok=True)
-            shutil.copy(data.ROOT / relative, folder / relative)
+            shutil.copy(files.DATA / relative, folder / relative)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -146,10 +146,10 @@ def test_an_upload_takes_the_place_of_a_source_that_is_gone(official, tmp_path, 
     code = "\nprint(data.load('mnist', 'train')[0].shape, gpu in (True, False))"
     (tmp_path / "setup.py").write_text(setup + code, encoding="utf-8")
     (tmp_path / "mine").mkdir()
-    for relative in data.manifest():
+    for relative in files.manifest():
         if relative.startswith("mnist/"):
             packed = pathlib.Path(relative).name.replace(".xz", ".gz")
-            (tmp_path / "mine" / packed).write_bytes(gzip.compress(data.content(relative), 1))
+            (tmp_path / "mine" / packed).write_bytes(gzip.compress(files.content(relative), 1))
     if in_colab:
         (tmp_path / "google" / "colab").mkdir(parents=True)
         (tmp_path / "google" / "colab" / "files.py").write_text(UPLOAD, encoding="utf-8")

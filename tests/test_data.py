@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import archives, data
+from helpers import data, files
 from tools import pack_data
 
 IMAGES, LABELS = "mnist/train-images-idx3-ubyte.xz", "mnist/train-labels-idx1-ubyte.xz"
@@ -38,7 +38,7 @@ def idx(array: np.ndarray, magic: bytes = b"\0\0\x08") -> bytes:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "DATA", tmp_path)
     (tmp_path / "mnist").mkdir()
     store(tmp_path, IMAGES, idx(np.arange(12 * 784).reshape(12, 28, 28) % 251))
     store(tmp_path, LABELS, idx(np.arange(12) % 10))
@@ -49,17 +49,17 @@ def store(root, relative: str, original: bytes, packed: bytes | None = None) -> 
     """Write a packed file and enter its original in the manifest."""
     (root / relative).write_bytes(lzma.compress(original) if packed is None else packed)
     path = root / "manifest.json"
-    files = json.loads(path.read_text("utf-8"))["files"] if path.exists() else {}
-    files[relative] = {"sha256": hashlib.sha256(original).hexdigest(), "bytes": len(original)}
-    path.write_text(json.dumps({"files": files}), encoding="utf-8")
+    listed = json.loads(path.read_text("utf-8"))["files"] if path.exists() else {}
+    listed[relative] = {"sha256": hashlib.sha256(original).hexdigest(), "bytes": len(original)}
+    path.write_text(json.dumps({"files": listed}), encoding="utf-8")
 
 
 def refused(relative: str, what: str) -> None:
     """Loading must fail with one sentence that names the file and the remedy."""
-    with pytest.raises(data.DataError) as error:
+    with pytest.raises(files.DataError) as error:
         data.load("mnist", "train")
     message = str(error.value)
-    assert str(data.ROOT / relative) in message and re.search(what, message), message
+    assert str(files.DATA / relative) in message and re.search(what, message), message
     assert f"git checkout -- data/{relative}" in message or "replace" in message
     assert "\n" not in message and message.endswith(".")
 
@@ -91,34 +91,34 @@ def test_loading_takes_less_than_two_seconds_of_work():
 
 
 def test_readme_and_manifest_say_the_same():
-    readme = (data.ROOT / "README.md").read_text(encoding="utf-8")
-    files, sets = data.manifest(), data.manifest("sets")
-    packed = [path for path in files if path.endswith(".xz")]
+    readme = (files.DATA / "README.md").read_text(encoding="utf-8")
+    listed, sets = files.manifest(), files.manifest("sets")
+    packed = [path for path in listed if path.endswith(".xz")]
     assert len(packed) == 8
     for path in packed:
-        entry = files[path]
-        original = lzma.decompress((data.ROOT / path).read_bytes())
+        entry = listed[path]
+        original = lzma.decompress((files.DATA / path).read_bytes())
         assert entry["sha256"] == hashlib.sha256(original).hexdigest()
         row = next(line for line in readme.splitlines() if f"`{path}`" in line)
         assert entry["sha256"] in row and f"{entry['bytes']:,}" in row
-    assert {path.split("/")[0] for path in files} == set(sets)
+    assert {path.split("/")[0] for path in listed} == set(sets)
     for name in data.NAMES:
         assert sets[name]["licence"].split(" (")[0] in readme
         assert re.search(r"package (\S+)", sets[name]["source"])[1].strip(",") in readme
-    on_disk = {p.relative_to(data.ROOT).as_posix() for p in data.ROOT.glob("*/*.*")}
-    modules = {path for path in files if path.startswith("hub/")}
+    on_disk = {p.relative_to(files.DATA).as_posix() for p in files.DATA.glob("*/*.*")}
+    modules = {path for path in listed if path.startswith("hub/")}
     assert {path for path in on_disk if path.endswith((".xz", ".h5", ".txt"))} == set(
-        files
+        listed
     ) - modules
-    in_modules = {p for p in (data.ROOT / "hub").rglob("*") if p.is_file()}
-    assert {p.relative_to(data.ROOT).as_posix() for p in in_modules} == modules
+    in_modules = {p for p in (files.DATA / "hub").rglob("*") if p.is_file()}
+    assert {p.relative_to(files.DATA).as_posix() for p in in_modules} == modules
 
 
 def test_another_folder_by_environment_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
-    assert runpy.run_path(data.__file__)["ROOT"] == tmp_path
+    assert runpy.run_path(files.__file__)["DATA"] == tmp_path
     monkeypatch.setenv("COURSE_DATA", "")
-    root = runpy.run_path(data.__file__)["ROOT"]
+    root = runpy.run_path(files.__file__)["DATA"]
     assert (root / "manifest.json").is_file() and root.name == "data"
 
 
@@ -221,7 +221,7 @@ def test_a_file_with_the_right_sha256_and_a_wrong_content(root, relative, origin
     ],
 )
 def test_the_reader_of_idx_is_safe_alone(content):
-    with pytest.raises(data.DataError, match=r"^some file .*: replace it\.$"):
+    with pytest.raises(files.DataError, match=r"^some file .*: replace it\.$"):
         data.read_idx(content, "some file")
 
 
@@ -240,17 +240,17 @@ def test_an_unpacked_file_is_read_and_checked_too(root):
     raw.write_bytes(original)
     assert data.load("mnist", "train")[1].sum() == 46
     raw.write_bytes(original + b"\0")
-    with pytest.raises(data.DataError, match=r"labels-idx1-ubyte holds more than the 20 bytes"):
+    with pytest.raises(files.DataError, match=r"labels-idx1-ubyte holds more than the 20 bytes"):
         data.load("mnist", "train")
 
 
 def test_a_file_that_is_stored_as_it_is(root):
     (root / "reference").mkdir()
     store(root, "reference/a.weights.h5", b"weights", packed=b"weights")
-    assert data.checked_path("reference/a.weights.h5").read_bytes() == b"weights"
+    assert files.checked_path("reference/a.weights.h5").read_bytes() == b"weights"
     (root / "reference/a.weights.h5").write_bytes(b"weight!")
-    with pytest.raises(data.DataError, match=r"altered.*git checkout -- data/ref[^,]*\.h5\)\.$"):
-        data.checked_path("reference/a.weights.h5")
+    with pytest.raises(files.DataError, match=r"altered.*git checkout -- data/ref[^,]*\.h5\)\.$"):
+        files.checked_path("reference/a.weights.h5")
 
 
 @pytest.mark.parametrize(
@@ -260,17 +260,17 @@ def test_a_missing_or_damaged_manifest(root, text):
     (root / "manifest.json").unlink()
     if text is not None:
         (root / "manifest.json").write_text(text, encoding="utf-8")
-    with pytest.raises(data.DataError, match=r"manifest\.json cannot be read .*git checkout"):
+    with pytest.raises(files.DataError, match=r"manifest\.json cannot be read .*git checkout"):
         data.load("mnist", "train")
 
 
 def test_names_that_do_not_exist(root):
     for name, split in [("cifar", "train"), ("mnist", "valid"), ("../mnist", "train")]:
-        with pytest.raises(data.DataError, match="use mnist or fashion-mnist, and train or test"):
+        with pytest.raises(files.DataError, match="use mnist or fashion-mnist, and train or test"):
             data.load(name, split)
-    with pytest.raises(data.DataError, match="does not list mnist/secret"):
-        data.checked_path("mnist/secret")
-    with pytest.raises(data.DataError, match="no data set 'cifar'"):
+    with pytest.raises(files.DataError, match="does not list mnist/secret"):
+        files.checked_path("mnist/secret")
+    with pytest.raises(files.DataError, match="no data set 'cifar'"):
         data.fetch("cifar")
 
 
@@ -440,7 +440,7 @@ def test_packing_makes_files_that_load(described, originals, capsys):
     assert pack_data.main([str(originals)]) == 0
     images, labels = data.load("mnist", "test")
     assert images.shape == (4, 28, 28, 1) and images.min() == 1 and labels.tolist() == [0, 1, 2, 3]
-    assert data.manifest()["reference/x.h5"] == {"sha256": "0", "bytes": 1}
+    assert files.manifest()["reference/x.h5"] == {"sha256": "0", "bytes": 1}
     before = (described / "manifest.json").read_bytes()
     capsys.readouterr()
     assert pack_data.main([str(originals)]) == 0
@@ -475,7 +475,7 @@ def test_packing_refuses_other_files(described, originals, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", data.NAMES)
 def test_the_committed_labels_are_what_the_tool_makes(name):
-    packed = (data.ROOT / name / "t10k-labels-idx1-ubyte.xz").read_bytes()
-    original = bytes(archives.read_xz(io.BytesIO(packed), 10008))
+    packed = (files.DATA / name / "t10k-labels-idx1-ubyte.xz").read_bytes()
+    original = bytes(files.read_xz(io.BytesIO(packed), 10008))
     assert lzma.decompress(pack_data.compress(original)) == original
     assert len(pack_data.compress(original)) <= len(packed) * 1.02

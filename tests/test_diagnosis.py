@@ -7,12 +7,14 @@ import pytest
 import tensorflow as tf
 from scipy.spatial.distance import cdist
 
-from helpers import diagnosis, metrics, results
+from helpers import experiment, metrics
+from helpers.simulate import mixtures
+from helpers.studies import diagnosis
 
 rng = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize(("mixture", "modes"), [(diagnosis.ring(), 8), (diagnosis.grid(), 25)])
+@pytest.mark.parametrize(("mixture", "modes"), [(mixtures.ring(), 8), (mixtures.grid(), 25)])
 def test_real_points_find_every_mode_with_the_share_of_three_sigma(mixture, modes):
     points = mixture.sample(20000, 3)
     assert points.shape == (20000, 2) and points.dtype == np.float32
@@ -23,16 +25,16 @@ def test_real_points_find_every_mode_with_the_share_of_three_sigma(mixture, mode
 
 
 def test_ring_and_grid_lie_where_they_should():
-    centres = diagnosis.ring(6, 3.0).centres
+    centres = mixtures.ring(6, 3.0).centres
     np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 3)
     np.testing.assert_allclose(np.linalg.norm(centres - np.roll(centres, 1, axis=0), axis=1), 3)
-    assert {tuple(c) for c in diagnosis.grid(2, 3.0).centres} == {
+    assert {tuple(c) for c in mixtures.grid(2, 3.0).centres} == {
         (a, b) for a in (-1.5, 1.5) for b in (-1.5, 1.5)
     }
 
 
 def test_quality_against_loops():
-    mixture = diagnosis.grid(3, 1.0, sd=0.12)
+    mixture = mixtures.grid(3, 1.0, sd=0.12)
     points = rng.uniform(-1.6, 1.6, (500, 2))
     distances = cdist(points, mixture.centres)
     good = distances.min(axis=1) < 0.36
@@ -44,7 +46,7 @@ def test_quality_against_loops():
 
 
 def test_collapsed_scattered_and_rare_modes():
-    mixture = diagnosis.ring()
+    mixture = mixtures.ring()
     assert mixture.quality(np.tile(mixture.centres[2], (100, 1))) == (1, 1.0)
     assert mixture.quality(rng.uniform(10, 11, (100, 2))) == (0, 0.0)
     points = mixture.sample(8000, 1)
@@ -55,7 +57,7 @@ def test_collapsed_scattered_and_rare_modes():
 @pytest.mark.parametrize("points", [np.ones((3, 3)), np.ones(2), [[np.nan, 0.0]]])
 def test_points_that_are_none_are_refused(points):
     with pytest.raises(ValueError, match="give finite numbers, shape"):
-        diagnosis.ring().quality(points)
+        mixtures.ring().quality(points)
 
 
 class Toy(keras.Model):
@@ -74,7 +76,7 @@ class Toy(keras.Model):
 
 
 def test_vital_signs_of_a_generator_that_jumps_from_mode_to_mode():
-    toy, mixture = Toy(), diagnosis.Mixture(np.array([[1.0, 0], [2, 0], [3, 0], [9, 9]]), 0.1)
+    toy, mixture = Toy(), mixtures.Mixture(np.array([[1.0, 0], [2, 0], [3, 0], [9, 9]]), 0.1)
     toy.compile(jit_compile=False)
     real, unseen = np.float32([[5, 0], [7, 0]]), np.float32([[1, 0], [2, 0]])
     vitals = diagnosis.watch(toy, real, unseen, mixture.modes, 4, steps=1, reports=3, seed=0)
@@ -131,6 +133,6 @@ def test_nearer_to_training_against_all_distances():
 
 
 def test_compare_prints_means_and_deviations(capsys):
-    results.compare({"one": {"fid": [1.0, 2.0, 3.0], "n": 4}, "other": {"fid": 2.5, "n": 5}}, 2)
+    experiment.compare({"one": {"fid": [1.0, 2.0, 3.0], "n": 4}, "other": {"fid": 2.5, "n": 5}}, 2)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["fid", "n"], ["one", "2.00", "±", "1.00", "4.00"], ["other", "2.50", "5.00"]]

@@ -19,7 +19,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from helpers import archives, data, download
+from helpers import data, files
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -99,15 +99,15 @@ def server():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(download, "PAUSE", 0.01)
-    monkeypatch.setattr(download, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(files, "PAUSE", 0.01)
+    monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
     for name in ("http_proxy", "HTTP_PROXY", "COURSE_DATA_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
-def fails(message: str, *arguments, error=download.DownloadError, call=None, **options) -> str:
+def fails(message: str, *arguments, error=files.DownloadError, call=None, **options) -> str:
     with pytest.raises(error) as caught:
-        (call or download.download)(*arguments, **options)
+        (call or files.download)(*arguments, **options)
     text = str(caught.value)
     assert re.search(message, text), text
     assert "\n" not in text and text.endswith(".")
@@ -121,18 +121,18 @@ def fails(message: str, *arguments, error=download.DownloadError, call=None, **o
 def test_a_file_arrives_whole_and_once(server, way):
     url = f"{server.url}/{way}/a.bin?version=1"
     server.files["a.bin?version=1"] = CONTENT
-    path = download.download(url, SHA256)
-    assert path.parent == download.CACHE and path.name == f"{SHA256[:12]}-a.bin"
+    path = files.download(url, SHA256)
+    assert path.parent == files.CACHE and path.name == f"{SHA256[:12]}-a.bin"
     assert path.read_bytes() == CONTENT
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     count = len(server.requests)
-    assert download.download(url, SHA256) == path
+    assert files.download(url, SHA256) == path
     assert len(server.requests) == count
 
 
 def test_a_connection_that_ends_early_is_resumed(server, tmp_path):
     path = tmp_path / "new" / "a.bin"
-    download.download(f"{server.url}/truncate/a.bin", SHA256, path)
+    files.download(f"{server.url}/truncate/a.bin", SHA256, path)
     assert path.read_bytes() == CONTENT
     ranges = [wanted for _, wanted in server.requests]
     assert ranges == [None, "bytes=100000-", "bytes=200000-"]
@@ -147,7 +147,7 @@ def test_what_arrived_is_kept_for_the_next_call(server, tmp_path):
     assert "call again" in text and "stay with the data that the course carries" in text
     assert not path.exists()
     assert path.with_name("a.bin.partial").read_bytes() == CONTENT[:100_000]
-    download.download(f"{server.url}/plain/a.bin", SHA256, path)
+    files.download(f"{server.url}/plain/a.bin", SHA256, path)
     assert path.read_bytes() == CONTENT
     assert server.requests[-1] == ("/plain/a.bin", "bytes=100000-")
     assert not path.with_name("a.bin.partial").exists()
@@ -156,7 +156,7 @@ def test_what_arrived_is_kept_for_the_next_call(server, tmp_path):
 def test_a_server_without_ranges_starts_again(server, tmp_path):
     path = tmp_path / "a.bin"
     path.with_name("a.bin.partial").write_bytes(b"something else")
-    download.download(f"{server.url}/norange/a.bin", SHA256, path)
+    files.download(f"{server.url}/norange/a.bin", SHA256, path)
     assert path.read_bytes() == CONTENT
     assert len(server.requests) == 1
 
@@ -165,7 +165,7 @@ def test_a_server_without_ranges_starts_again(server, tmp_path):
 def test_a_beginning_that_does_not_fit_is_thrown_away(server, tmp_path, way):
     path = tmp_path / "a.bin"
     path.with_name("a.bin.partial").write_bytes(b"something else")
-    download.download(f"{server.url}/{way}/a.bin", SHA256, path)
+    files.download(f"{server.url}/{way}/a.bin", SHA256, path)
     assert path.read_bytes() == CONTENT
     assert [wanted for _, wanted in server.requests] == ["bytes=14-", None]
 
@@ -173,14 +173,14 @@ def test_a_beginning_that_does_not_fit_is_thrown_away(server, tmp_path, way):
 def test_a_part_that_is_longer_than_the_file_is_thrown_away(server, tmp_path):
     path = tmp_path / "a.bin"
     path.with_name("a.bin.partial").write_bytes(CONTENT + b"more")
-    download.download(f"{server.url}/plain/a.bin", SHA256, path)
+    files.download(f"{server.url}/plain/a.bin", SHA256, path)
     assert path.read_bytes() == CONTENT
 
 
 def test_a_whole_part_needs_no_network(tmp_path):
     path = tmp_path / "a.bin"
     path.with_name("a.bin.partial").write_bytes(CONTENT)
-    assert download.download("http://127.0.0.1:9/a.bin", SHA256, path) == path
+    assert files.download("http://127.0.0.1:9/a.bin", SHA256, path) == path
     assert path.read_bytes() == CONTENT
 
 
@@ -193,13 +193,13 @@ def test_a_server_that_stalls_is_left_after_the_timeout(server, tmp_path):
     assert path.with_name("a.bin.partial").read_bytes() == CONTENT[:100_000]
     server.requests.clear()
     path.with_name("a.bin.partial").unlink()
-    download.download(f"{server.url}/stall-once/a.bin", SHA256, path, timeout=0.5)
+    files.download(f"{server.url}/stall-once/a.bin", SHA256, path, timeout=0.5)
     assert path.read_bytes() == CONTENT
     assert [wanted for _, wanted in server.requests] == [None, "bytes=50000-"]
 
 
 def test_a_chunked_answer_that_breaks_is_resumed(server, tmp_path):
-    path = download.download(f"{server.url}/broken/a.bin", SHA256, tmp_path / "a.bin")
+    path = files.download(f"{server.url}/broken/a.bin", SHA256, tmp_path / "a.bin")
     assert path.read_bytes() == CONTENT
     assert server.requests[1][1] == "bytes=65536-"
 
@@ -211,7 +211,7 @@ def test_missing_files_are_asked_for_once_and_busy_servers_again(server):
     fails("the server answers 503", f"{server.url}/503/a.bin", SHA256)
     assert len(server.requests) == 4
     server.requests.clear()
-    assert download.download(f"{server.url}/busy/a.bin", SHA256).read_bytes() == CONTENT
+    assert files.download(f"{server.url}/busy/a.bin", SHA256).read_bytes() == CONTENT
 
 
 def test_without_a_network_the_course_goes_on(tmp_path):
@@ -255,21 +255,21 @@ def root(tmp_path, monkeypatch, server):
     """A data folder with a manifest and nothing else; the server has its files as .gz."""
     folder = tmp_path / "data"
     (folder / "mnist").mkdir(parents=True)
-    monkeypatch.setattr(data, "ROOT", folder)
+    monkeypatch.setattr(files, "DATA", folder)
     originals = {
         "images-idx3": b"\0\0\x08\3" + struct.pack(">3I", 300, 28, 28) + CONTENT[: 300 * 784],
         "labels-idx1": b"\0\0\x08\1" + struct.pack(">I", 300) + bytes(range(10)) * 30,
     }
-    files = {"reference/other.h5": {"sha256": "0", "bytes": 1}}
+    listed = {"reference/other.h5": {"sha256": "0", "bytes": 1}}
     for prefix in ("train", "t10k"):
         for kind, original in originals.items():
             name = f"{prefix}-{kind}-ubyte"
             server.files[f"{name}.gz"] = gzip.compress(original)
             entry = {"sha256": hashlib.sha256(original).hexdigest(), "bytes": len(original)}
-            files[f"mnist/{name}.xz"] = entry
-            files[f"mnist-other/{name}.xz"] = entry
+            listed[f"mnist/{name}.xz"] = entry
+            listed[f"mnist-other/{name}.xz"] = entry
     urls = [f"{server.url}/404/", f"{server.url}/plain/"]
-    text = json.dumps({"sets": {"mnist": {"urls": urls}}, "files": files})
+    text = json.dumps({"sets": {"mnist": {"urls": urls}}, "files": listed})
     (folder / "manifest.json").write_text(text, encoding="utf-8")
     return folder
 
@@ -387,9 +387,7 @@ makers = pytest.mark.parametrize("make", [make_tar, make_plain_tar, make_zip])
 def refuses(message, path, folder, **options):
     """Extracting must fail, and leave nothing."""
     before = sorted(folder.parent.rglob("*"))
-    text = fails(
-        message, path, folder, error=archives.ArchiveError, call=archives.extract, **options
-    )
+    text = fails(message, path, folder, error=files.ArchiveError, call=files.extract, **options)
     assert sorted(folder.parent.rglob("*")) == before
     assert path.name in text
     return text
@@ -398,14 +396,14 @@ def refuses(message, path, folder, **options):
 @makers
 def test_a_good_archive_is_unpacked(tmp_path, make):
     path = make(tmp_path / "archive", GOOD)
-    folder = archives.extract(path, tmp_path / "new" / "folder")
-    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    assert {name: p.read_bytes() for name, p in files.items()} == {
+    folder = files.extract(path, tmp_path / "new" / "folder")
+    unpacked = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    assert {name: p.read_bytes() for name, p in unpacked.items()} == {
         name.removeprefix("./"): content for name, content in GOOD.items()
     }
     assert [p.name for p in folder.parent.iterdir()] == ["folder"]
     (folder / "mine").write_bytes(b"")
-    assert archives.extract(path, folder) == folder  # is left as it is
+    assert files.extract(path, folder) == folder  # is left as it is
     assert (folder / "mine").is_file()
 
 
@@ -416,7 +414,7 @@ def test_folders_in_archives(tmp_path):
         make_tar(tmp_path / "tar", {"a/": info, "a/b": b"1"}),
         make_zip(tmp_path / "zip", {"a/": b"", "a/b": b"1"}),
     ):
-        folder = archives.extract(path, tmp_path / f"from-{path.name}")
+        folder = files.extract(path, tmp_path / f"from-{path.name}")
         assert (folder / "a" / "b").read_bytes() == b"1"
 
 
@@ -474,7 +472,7 @@ def test_archives_that_grow_too_large(tmp_path, make):
     refuses("unpacks to more bytes", path, tmp_path / "folder", limit=10**5)
     path = make(tmp_path / "sum", {f"{i}": bytes(1000) for i in range(10)})
     refuses("unpacks to more bytes", path, tmp_path / "folder", limit=9999)
-    assert len(list(archives.extract(path, tmp_path / "folder", limit=10000).iterdir())) == 10
+    assert len(list(files.extract(path, tmp_path / "folder", limit=10000).iterdir())) == 10
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
@@ -518,8 +516,8 @@ def test_damaged_archives(tmp_path, make):
         path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 8]) + whole[middle + 1 :])
         refuses("cannot be unpacked", path, tmp_path / "folder")
     path.unlink()
-    fails("cannot be unpacked", path, tmp_path / "f", error=archives.ArchiveError,
-          call=archives.extract)  # fmt: skip
+    fails("cannot be unpacked", path, tmp_path / "f", error=files.ArchiveError,
+          call=files.extract)  # fmt: skip
 
 
 @makers
@@ -531,8 +529,8 @@ def test_flipped_bytes_never_end_in_another_error(tmp_path, make):
         changed = whole[position] ^ (1 << position % 8)
         path.write_bytes(whole[:position] + bytes([changed]) + whole[position + 1 :])
         try:
-            archives.extract(path, tmp_path / str(position), limit=10**6)
-        except archives.ArchiveError:
+            files.extract(path, tmp_path / str(position), limit=10**6)
+        except files.ArchiveError:
             refused += 1
     assert refused > 20  # dates, for example, may change
     assert not list(tmp_path.glob("*.partial"))
@@ -551,6 +549,6 @@ def test_a_served_archive_that_tries_to_escape(server, tmp_path):
     path = make_tar(tmp_path / "archive", {"../../evil": b"evil"})
     server.files["set.tar.gz"] = path.read_bytes()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    found = download.download(f"{server.url}/plain/set.tar.gz", digest)
+    found = files.download(f"{server.url}/plain/set.tar.gz", digest)
     refuses("leads out of its folder", found, found.parent / "set")
     assert not list(tmp_path.rglob("evil"))

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from helpers import fruit, scene
+from helpers.simulate import fruit, scenes
 
 N = 160
 
@@ -14,7 +14,7 @@ N = 160
 @pytest.fixture(scope="module")
 def pairs():
     """Scenes and both kinds drawn into them."""
-    shared = fruit.scenes(N, 5)
+    shared = fruit.random_scenes(N, 5)
     return shared, fruit.render("apple", shared), fruit.render("orange", shared)
 
 
@@ -30,9 +30,9 @@ def change(scenes, **values):
     return dataclasses.replace(scenes, **fields)
 
 
-def bare(scenes, size=64):
+def bare(seen, size=64):
     """Return the pictures without fruit, as render would give them; float, 0 to 255."""
-    picture = scene.background(scenes, 2 * size).reshape(len(scenes), 3, size, 2, size, 2)
+    picture = scenes.background(seen, 2 * size).reshape(len(seen), 3, size, 2, size, 2)
     return 255 * np.moveaxis(np.sqrt(np.clip(picture.mean(axis=(3, 5)), 0, 1)), 1, -1)
 
 
@@ -54,7 +54,7 @@ def distance(scenes, size=64):
 
 
 def test_scenes_have_the_documented_ranges():
-    drawn = fruit.scenes(2000, 1)
+    drawn = fruit.random_scenes(2000, 1)
     assert len(drawn) == 2000
     ranges = {"radius": (0.28, 0.40), "ripeness": (0, 1), "detail": (0, 1), "skin": (0, 1)}
     for name, (low, high) in ranges.items():
@@ -76,7 +76,11 @@ def test_scenes_have_the_documented_ranges():
 
 
 def test_a_scene_follows_from_the_seed_and_not_from_n():
-    few, many, other = fruit.scenes(5, 3), fruit.scenes(50, 3), fruit.scenes(5, 4)
+    few, many, other = (
+        fruit.random_scenes(5, 3),
+        fruit.random_scenes(50, 3),
+        fruit.random_scenes(5, 4),
+    )
     for field in dataclasses.fields(few):
         first = getattr(few, field.name)
         np.testing.assert_array_equal(first, getattr(many[:5], field.name))
@@ -86,7 +90,7 @@ def test_a_scene_follows_from_the_seed_and_not_from_n():
 
 
 def test_some_of_the_scenes():
-    drawn = fruit.scenes(10, 0)
+    drawn = fruit.random_scenes(10, 0)
     assert len(drawn[2:5]) == 3 and len(drawn[[1, 7]]) == 2
     np.testing.assert_array_equal(drawn[drawn.leaf].x, drawn.x[drawn.leaf])
 
@@ -97,7 +101,7 @@ def test_some_of_the_scenes():
 @pytest.mark.parametrize("size", [16, 33, 64])
 def test_shape_type_and_range(size):
     for kind in fruit.KINDS:
-        images = fruit.render(kind, fruit.scenes(9, 0), size)
+        images = fruit.render(kind, fruit.random_scenes(9, 0), size)
         assert images.shape == (9, size, size, 3) and images.dtype == np.uint8
         assert images.flags.writeable and np.ptp(images) > 150
 
@@ -112,7 +116,7 @@ def test_drawing_is_reproducible_and_one_by_one_the_same(pairs):
 
 def test_it_is_fast_enough():
     """2,000 images of each kind in half a minute are 133 a second; slow machines get half."""
-    scenes = fruit.scenes(32, 0)
+    scenes = fruit.random_scenes(32, 0)
     fruit.render("apple", scenes[:8])
     begin = time.process_time()
     for kind in fruit.KINDS:
@@ -133,7 +137,7 @@ def test_pairs_share_everything_but_the_fruit(pairs):
 
 
 def test_both_kinds_are_at_the_same_place_and_of_the_same_size():
-    scenes = change(fruit.scenes(40, 2), leaf=False)
+    scenes = change(fruit.random_scenes(40, 2), leaf=False)
     apple, orange = (silhouette(kind, scenes) for kind in fruit.KINDS)
     overlap = (apple & orange).sum(axis=(1, 2)) / (apple | orange).sum(axis=(1, 2))
     assert overlap.min() > 0.8 and overlap.mean() > 0.88
@@ -165,16 +169,18 @@ def test_no_scene_is_in_two_splits(monkeypatch):
     asked = []
 
     def draw(n, seed):
-        asked.append((seed, scene.scenes(n, seed).x))
-        return scene.scenes(1, 0)
+        asked.append((seed, scenes.random_scenes(n, seed).x))
+        return scenes.random_scenes(1, 0)
 
-    monkeypatch.setattr(fruit, "scenes", draw)
+    monkeypatch.setattr(fruit, "random_scenes", draw)
     for split in fruit.SPLITS:
         for seed in (0, 1):
             fruit.load(split, 500, seed, size=16)
     used = dict(asked)
     assert len(asked) == 12 and len(used) == 8  # a pair asks twice for the same
-    places = np.concatenate([*used.values(), scene.scenes(500, 0).x, scene.scenes(500, 1).x])
+    places = np.concatenate(
+        [*used.values(), scenes.random_scenes(500, 0).x, scenes.random_scenes(500, 1).x]
+    )
     # float32 has few enough values that unrelated draws meet, about once in 2**23 comparisons
     assert len(places) - len(np.unique(places)) < 20
 
@@ -184,7 +190,7 @@ def test_no_scene_is_in_two_splits(monkeypatch):
 
 @pytest.mark.parametrize("kind", fruit.KINDS)
 def test_the_lit_side_is_brighter(kind):
-    scenes = change(fruit.scenes(32, 4), leaf=False, background=0)
+    scenes = change(fruit.random_scenes(32, 4), leaf=False, background=0)
     away = distance(scenes)
     axis = (np.arange(64) + 0.5) / 64
     right = axis[None, None, :] > scenes.x[:, None, None]
@@ -207,7 +213,9 @@ def test_the_lit_side_is_brighter(kind):
 
 
 def test_an_apple_is_wider_above_and_an_orange_is_round():
-    upright = change(fruit.scenes(20, 6), leaf=False, tilt=0, nod=0.3, x=0.5, y=0.5, radius=0.36)
+    upright = change(
+        fruit.random_scenes(20, 6), leaf=False, tilt=0, nod=0.3, x=0.5, y=0.5, radius=0.36
+    )
     ratios, heights = {}, {}
     for kind in fruit.KINDS:
         width = silhouette(kind, upright).sum(axis=2)
@@ -229,7 +237,7 @@ def test_the_profile_has_a_hollow_and_a_right_derivative():
 @pytest.mark.parametrize("kind", fruit.KINDS)
 def test_the_fruit_leans_to_the_side_of_the_tilt(kind):
     """A leaf that goes on in the direction of the axis shows where the axis points."""
-    scenes = change(fruit.scenes(20, 6), x=0.5, y=0.5, leaf_angle=np.pi / 2)
+    scenes = change(fruit.random_scenes(20, 6), x=0.5, y=0.5, leaf_angle=np.pi / 2)
     for tilt in (-0.4, 0.4):
         leaning = change(scenes, tilt=tilt)
         without, leafy = (fruit.render(kind, change(leaning, leaf=leaf)) for leaf in (False, True))
@@ -239,7 +247,7 @@ def test_the_fruit_leans_to_the_side_of_the_tilt(kind):
 
 
 def test_ripeness_changes_the_colour():
-    scenes = fruit.scenes(60, 7)
+    scenes = fruit.random_scenes(60, 7)
     for kind, gain in (("apple", 0.15), ("orange", 0.05)):
         redness = []
         for ripeness in (0, 0.5, 1):
@@ -250,7 +258,7 @@ def test_ripeness_changes_the_colour():
 
 
 def test_a_leaf_is_green_and_near_the_stem():
-    scenes = fruit.scenes(40, 8)
+    scenes = fruit.random_scenes(40, 8)
     for kind in fruit.KINDS:
         without, leafy = (fruit.render(kind, change(scenes, leaf=leaf)) for leaf in (False, True))
         changed = np.abs(without.astype(int) - leafy).max(axis=-1) > 40
@@ -294,12 +302,12 @@ def test_fruit_tells_the_kinds_apart_and_background_does_not(halves):
 
 
 def test_wrong_arguments_say_what_to_give():
-    scenes = fruit.scenes(1, 0)
+    scenes = fruit.random_scenes(1, 0)
     for call, message in [
         (lambda: fruit.render("pear", scenes), r"no fruit 'pear': use apple or orange\.$"),
         (lambda: fruit.render("apple", scenes, 8), r"size is 8: give at least 16 pixels, .*\.$"),
-        (lambda: fruit.scenes(0, 0), r"n is 0: ask for at least 1 scene\.$"),
-        (lambda: fruit.scenes(3, -1), r"seed is -1: give 0 or more, below 2\*\*32\.$"),
+        (lambda: fruit.random_scenes(0, 0), r"n is 0: ask for at least 1 scene\.$"),
+        (lambda: fruit.random_scenes(3, -1), r"seed is -1: give 0 or more, below 2\*\*32\.$"),
         (lambda: fruit.load("valid", 3), r"'valid': use one of train, validation, test\.$"),
         (lambda: fruit.load("train", -2), r"n is -2: ask"),
         (lambda: fruit.load("train", 2, 2**32), r"seed is \(4294967296, 1\): give"),

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub
 
-from helpers import data, download, hub
+from helpers import files
+from helpers.sources import hub
 
 LATENT = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 CARD = {"title": "a tiny generator", "fid": 12.5}
@@ -81,14 +82,14 @@ def server(packed):
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(download, "PAUSE", 0.01)
-    monkeypatch.setattr(download, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(files, "PAUSE", 0.01)
+    monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache"
 
 
-def files(folder):
+def paths(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
@@ -120,7 +121,7 @@ def test_a_module_has_the_signature_of_the_public_one(folder, network):
 
 
 def test_a_module_is_small_and_carries_its_card(folder):
-    names = {path.relative_to(folder).as_posix() for path in files(folder)}
+    names = {path.relative_to(folder).as_posix() for path in paths(folder)}
     variables = {"variables/variables.index", "variables/variables.data-00000-of-00001"}
     assert names == {"saved_model.pb", "card.json"} | variables
     assert json.loads((folder / "card.json").read_text(encoding="utf-8")) == CARD
@@ -221,7 +222,7 @@ def test_no_network_and_no_such_module(server, cache):
     server.shutdown()
     server.server_close()
     refuses("check the address and the network", f"{server.url}/someone/tiny/1", attempts=1)
-    assert not files(cache)
+    assert not paths(cache)
 
 
 def test_a_folder_that_is_no_module_is_refused(tmp_path):
@@ -241,15 +242,15 @@ def own_data(monkeypatch, tmp_path, folder):
     root = tmp_path / "data"
     target = root / "hub" / hub.EMBEDDED
     entries = {}
-    for path in files(folder):
+    for path in paths(folder):
         relative = path.relative_to(folder).as_posix()
         (target / relative).parent.mkdir(parents=True, exist_ok=True)
         (target / relative).write_bytes(path.read_bytes())
-        digest = download.sha256(path)
+        digest = files.sha256(path)
         entry = {"sha256": digest, "bytes": path.stat().st_size}
         entries[f"hub/{hub.EMBEDDED}/{relative}"] = entry
     (root / "manifest.json").write_text(json.dumps({"files": entries}), encoding="utf-8")
-    monkeypatch.setattr(data, "ROOT", root)
+    monkeypatch.setattr(files, "DATA", root)
     return target
 
 
@@ -267,13 +268,13 @@ def test_an_altered_or_missing_file_of_the_embedded_module_is_noticed(own_data):
     content = bytearray(path.read_bytes())
     content[50] ^= 1
     path.write_bytes(content)
-    with pytest.raises(data.DataError, match="has been altered"):
+    with pytest.raises(files.DataError, match="has been altered"):
         hub.load()
     path.unlink()
-    with pytest.raises(data.DataError, match=r"saved_model\.pb is missing: restore it"):
+    with pytest.raises(files.DataError, match=r"saved_model\.pb is missing: restore it"):
         hub.load()
 
 
 def test_a_module_that_is_not_in_the_manifest_is_not_used():
-    with pytest.raises(data.DataError, match="does not list hub/unknown"):
+    with pytest.raises(files.DataError, match="does not list hub/unknown"):
         hub.embedded("unknown")

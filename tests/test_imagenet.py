@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from helpers import data, download, imagenet
+from helpers import files, pictures
+from helpers.sources import imagenet, photographs
 from tools import convert_imagenet
 
 TOLERANCE = 1e-2  # of a logit; the issue's
@@ -19,7 +20,7 @@ FOLDER = pathlib.Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def shown():
-    return imagenet.photographs()
+    return photographs.examples()
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +142,13 @@ def test_wrong_images_say_what_to_give(images, message):
 
 
 def test_the_files_are_small_and_the_names_are_1000(logits):
-    entries = data.manifest()
+    entries = files.manifest()
     assert entries[imagenet.WEIGHTS]["bytes"] <= 10_000_000
     assert (FOLDER / "imagenet_logits.npz").stat().st_size < 100_000
     names = imagenet.class_names()
     assert len(set(names)) == len(names) == imagenet.CLASSES
     assert (names[0], names[281], names[999]) == ("tench", "tabby", "toilet tissue")
-    assert data.manifest("sets")["imagenet"]["licence"].startswith("Apache-2.0")
+    assert files.manifest("sets")["imagenet"]["licence"].startswith("Apache-2.0")
 
 
 def test_it_is_loaded_once():
@@ -158,10 +159,10 @@ def test_it_is_loaded_once():
 def copied(tmp_path, monkeypatch):
     """A data folder of its own, and a function that changes the bytes of the weights."""
     (tmp_path / "imagenet").mkdir()
-    (tmp_path / "manifest.json").write_bytes((data.ROOT / "manifest.json").read_bytes())
+    (tmp_path / "manifest.json").write_bytes((files.DATA / "manifest.json").read_bytes())
     for relative in (imagenet.NAMES, imagenet.WEIGHTS):
-        (tmp_path / relative).write_bytes((data.ROOT / relative).read_bytes())
-    monkeypatch.setattr(data, "ROOT", tmp_path)
+        (tmp_path / relative).write_bytes((files.DATA / relative).read_bytes())
+    monkeypatch.setattr(files, "DATA", tmp_path)
     imagenet.load.cache_clear()
     yield lambda change: (tmp_path / imagenet.WEIGHTS).write_bytes(
         change((tmp_path / imagenet.WEIGHTS).read_bytes())
@@ -179,7 +180,7 @@ def copied(tmp_path, monkeypatch):
 )
 def test_damaged_weights_are_named(copied, change, message):
     copied(change)
-    with pytest.raises(data.DataError, match=rf"lite0\.weights\.h5 {message}.*git checkout"):
+    with pytest.raises(files.DataError, match=rf"lite0\.weights\.h5 {message}.*git checkout"):
         imagenet.load()
 
 
@@ -228,7 +229,7 @@ def test_without_a_network_one_sentence_says_what_to_do(monkeypatch):
         raise Exception("URL fetch failure on https://example.org:\nNone -- unreachable")
 
     monkeypatch.setattr(keras.applications, "EfficientNetV2B0", offline)
-    with pytest.raises(download.DownloadError) as problem:
+    with pytest.raises(files.DownloadError) as problem:
         imagenet.load("EfficientNetV2B0")
     message = str(problem.value)
     assert message.startswith("The weights of EfficientNetV2B0 cannot be had (URL fetch failure")
@@ -253,39 +254,39 @@ def test_any_mode_is_read(mode, tmp_path):
         Image.fromarray(np.asarray(picture("L"), np.uint16) * 257).save(path)
     else:
         picture(mode).save(path)
-    image = imagenet.read_photograph(path)
+    image = pictures.read_picture(path)
     assert image.shape == (224, 224, 3) and image.dtype == np.float32
     assert image.min() >= 0 and image.max() <= 1
     np.testing.assert_allclose(image[:, :80], 0, atol=0.02)
     np.testing.assert_allclose(image[:, 144:], 1, atol=0.02)
-    np.testing.assert_array_equal(imagenet.read_photograph(str(path)), image)
-    np.testing.assert_array_equal(imagenet.read_photograph(path.read_bytes()), image)
+    np.testing.assert_array_equal(pictures.read_picture(str(path)), image)
+    np.testing.assert_array_equal(pictures.read_picture(path.read_bytes()), image)
 
 
 def test_what_is_transparent_becomes_white():
     pixels = np.zeros((30, 30, 4), np.uint8)
     pixels[:15, :, 3] = 255  # black above, nothing below
-    image = imagenet.read_photograph(pixels)
+    image = pictures.read_picture(pixels)
     assert image[:100].max() < 0.01 and image[124:].min() > 0.99
 
 
 def test_a_palette_with_transparency(tmp_path):
     image = picture("P")
     image.save(tmp_path / "image.gif", transparency=image.getpixel((0, 0)))
-    assert imagenet.read_photograph(tmp_path / "image.gif").min() > 0.98  # the dark half is white
+    assert pictures.read_picture(tmp_path / "image.gif").min() > 0.98  # the dark half is white
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (1, 400), (1000, 300)])
 def test_any_size_becomes_a_square(size):
-    image = imagenet.read_photograph(Image.new("RGB", size, (255, 0, 51)))
+    image = pictures.read_picture(Image.new("RGB", size, (255, 0, 51)))
     np.testing.assert_allclose(image, np.broadcast_to([1, 0, 0.2], (224, 224, 3)), atol=1e-6)
 
 
 def test_the_middle_is_kept():
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 255
-    assert imagenet.read_photograph(pixels, size=10).min() == 1
-    assert imagenet.read_photograph(pixels.transpose(1, 0, 2), size=10).min() == 1
+    assert pictures.read_picture(pixels, size=10).min() == 1
+    assert pictures.read_picture(pixels.transpose(1, 0, 2), size=10).min() == 1
 
 
 def test_a_photograph_taken_sideways_is_turned_upright():
@@ -294,14 +295,14 @@ def test_a_photograph_taken_sideways_is_turned_upright():
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6  # stored turned by 90 degrees to the left
     Image.fromarray(np.rot90(upright).copy()).save(buffer, "PNG", exif=exif)
-    image = imagenet.read_photograph(buffer.getvalue(), size=32)
+    image = pictures.read_picture(buffer.getvalue(), size=32)
     np.testing.assert_array_equal(image[..., 0], upright / 255)
 
 
 def test_arrays_of_floats_are_rounded_to_bytes(images):
-    again = imagenet.read_photograph(images[0])
+    again = pictures.read_picture(images[0])
     np.testing.assert_allclose(again, images[0], atol=1e-6)
-    assert imagenet.read_photograph(np.full((5, 5), 0.5), size=5)[0, 0, 0] == np.float32(128 / 255)
+    assert pictures.read_picture(np.full((5, 5), 0.5), size=5)[0, 0, 0] == np.float32(128 / 255)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_arrays_of_floats_are_rounded_to_bytes(images):
 )
 def test_arrays_that_are_no_photographs(array, message):
     with pytest.raises(ValueError, match=message):
-        imagenet.read_photograph(array)
+        pictures.read_picture(array)
 
 
 def half_a_picture() -> bytes:
@@ -343,18 +344,18 @@ def test_files_that_are_no_images(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as problem:
-        imagenet.read_photograph(path)
+        pictures.read_picture(path)
     assert str(path) in str(problem.value) and "\n" not in str(problem.value)
 
 
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
-        imagenet.read_photograph(tmp_path)
+        pictures.read_picture(tmp_path)
 
 
 def test_a_size_of_nothing():
     with pytest.raises(ValueError, match="size is 0"):
-        imagenet.read_photograph(np.zeros((5, 5)), size=0)
+        pictures.read_picture(np.zeros((5, 5)), size=0)
 
 
 def test_photographs_are_photographs(shown):
@@ -373,7 +374,7 @@ def test_the_same_weights_give_the_same_file_and_come_back(copied):
     content = convert_imagenet.packed(weights)
     assert content == convert_imagenet.packed(weights)
     convert_imagenet.store(imagenet.WEIGHTS, content)
-    manifest = json.loads((data.ROOT / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((files.DATA / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["files"][imagenet.WEIGHTS]["bytes"] == len(content)
     assert content == (imagenet.data.ROOT / imagenet.WEIGHTS).read_bytes()
     for again, before in zip(imagenet.read_weights(), weights, strict=True):

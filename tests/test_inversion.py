@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import hub, inversion, lesson, profiles
+from helpers import chapters, experiment
+from helpers.sources import hub
+from helpers.studies import inversion
 
 rng = np.random.default_rng(0)
 
@@ -28,8 +30,8 @@ def test_descent_finds_the_least_squares_solution():
 
 
 def test_descent_goes_through_the_signature_of_an_exported_module(tmp_path):
-    profiles.start("smoke", 3)
-    chapter = lesson.definitions("06_progressive_gan")
+    experiment.start("smoke", 3)
+    chapter = chapters.import_chapter("06_progressive_gan")
     network = chapter.build_generator(4, 8, widths=(8, 6, 4, 2))
     module = hub.load(str(hub.export(network, 4, tmp_path / "module")))
     image = module(tensor(1, 4))[0].numpy()

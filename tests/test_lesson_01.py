@@ -8,9 +8,9 @@ import tensorflow as tf
 from scipy.spatial.distance import jensenshannon
 from scipy.special import expit
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("01_introduction")
+chapter = chapters.import_chapter("01_introduction")
 p, q = scipy.stats.norm(1.0, 0.7), scipy.stats.norm(-1.0, 1.0)
 
 
@@ -55,7 +55,7 @@ def test_builders_give_the_shapes_that_they_promise(data_dim):
 
 
 def new_gan():
-    profiles.start("smoke", 2)
+    experiment.start("smoke", 2)
     gan = chapter.GAN(chapter.build_generator(1), chapter.build_discriminator(1), 2)
     gan.compile(*(keras.optimizers.Adam(1e-3) for _ in range(2)), jit_compile=False)
     return gan

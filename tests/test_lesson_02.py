@@ -9,9 +9,9 @@ from scipy import integrate, stats
 from scipy.special import expit, log_expit, logsumexp
 from sklearn.decomposition import PCA
 
-from helpers import data, lesson, profiles
+from helpers import chapters, data, experiment
 
-chapter = lesson.definitions("02_autoencoder")
+chapter = chapters.import_chapter("02_autoencoder")
 rng = np.random.default_rng(0)
 mean, log_variance = rng.normal(0, 1.5, (2, 6, 3)).astype(np.float32)
 
@@ -175,7 +175,7 @@ images = np.random.default_rng(1).integers(0, 256, (64, 28, 28, 1)).astype(np.ui
 
 
 def trained(seed):
-    profiles.start("smoke", seed)
+    experiment.start("smoke", seed)
     vae = chapter.VAE(2, seed)
     vae.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
     history = vae.fit(data.batches(images, 32, seed), epochs=2, steps_per_epoch=3, verbose=0)

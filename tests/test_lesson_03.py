@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from scipy.special import expit, log_expit
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("03_vanilla_gan")
+chapter = chapters.import_chapter("03_vanilla_gan")
 real, fake = np.random.default_rng(0).normal(0, 4, (2, 50, 1))
 losses = (chapter.generator_loss, chapter.discriminator_loss)
 
@@ -55,7 +55,7 @@ def test_builders_give_the_shapes_that_they_promise():
 
 
 def new_gan(rates=(1e-3, 1e-3)):
-    profiles.start("smoke", 3)
+    experiment.start("smoke", 3)
     discriminator = chapter.build_discriminator((28, 28, 1), seed=3)
     gan = chapter.GAN(chapter.build_generator(4), discriminator, 3)
     gan.compile(*(keras.optimizers.SGD(r) for r in rates), losses=losses, jit_compile=False)

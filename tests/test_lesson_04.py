@@ -7,9 +7,9 @@ import tensorflow as tf
 from scipy.signal import convolve2d
 from scipy.special import log_expit
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("04_dcgan")
+chapter = chapters.import_chapter("04_dcgan")
 rng = np.random.default_rng(0)
 
 
@@ -49,7 +49,7 @@ def test_builders_give_the_shapes_that_they_promise(normalise):
 
 
 def new_gan():
-    profiles.start("smoke", 5)
+    experiment.start("smoke", 5)
     networks = chapter.build_generator(4, width=8), chapter.build_discriminator((28, 28, 1), 8)
     gan = chapter.AveragedGAN(*networks, 5, decay=0.9)
     losses = (chapter.chapter3.generator_loss, chapter.smoothed_discriminator_loss)

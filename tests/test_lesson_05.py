@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from scipy.special import expit, log_expit
 
-from helpers import data, lesson, profiles
+from helpers import chapters, data, experiment
 
-chapter = lesson.definitions("05_training_and_evaluation")
+chapter = chapters.import_chapter("05_training_and_evaluation")
 rng = np.random.default_rng(0)
 KINDS = ("minimax", "non-saturating", "least squares", "hinge", "Wasserstein")
 
@@ -87,7 +87,7 @@ def test_the_penalty_is_zero_where_the_critic_is_right_and_of_images_too():
 
 
 def new_gan(kind="non-saturating", rates=(0.1, 0.1), network=None, **options):
-    profiles.start("smoke", 5)
+    experiment.start("smoke", 5)
     networks = chapter.build_generator(2, 5), chapter.build_discriminator((2,), 5, **network or {})
     gan = chapter.GAN(*networks, 5, **options)
     losses = [

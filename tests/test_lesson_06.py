@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from scipy.special import log_expit
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("06_progressive_gan")
+chapter = chapters.import_chapter("06_progressive_gan")
 rng = np.random.default_rng(0)
 WIDTHS = (8, 6, 4, 2)
 
@@ -170,7 +170,7 @@ IMAGES = rng.integers(0, 256, (8, 8, 8, 1), np.uint8)
 
 
 def new_gan(kind="R1", rates=(1e-2, 1e-2), size=8, losses=None):
-    profiles.start("smoke", 5)
+    experiment.start("smoke", 5)
     ours, average = (chapter.build_generator(4, size, widths=WIDTHS) for _ in range(2))
     theirs = chapter.build_discriminator((size, size, 1), widths=WIDTHS)
     gan = chapter.ProgressiveGAN(ours, theirs, average, 5, kind, decay=0.9)

@@ -7,9 +7,9 @@ import tensorflow as tf
 from scipy import ndimage
 from scipy.special import expit, log_softmax, logsumexp, softmax
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("07_semi_supervised_gan")
+chapter = chapters.import_chapter("07_semi_supervised_gan")
 rng = np.random.default_rng(0)
 
 
@@ -110,7 +110,7 @@ def test_the_classifier_gives_logits_and_features():
 
 def trained(unlabelled, **options):
     """The model after two steps; its weights before and after."""
-    profiles.start("smoke", 5)
+    experiment.start("smoke", 5)
     labelled = np.full((10, 28, 28, 1), 0.5, np.float32), np.arange(10)
     model = chapter.SGAN(labelled, 5, **options)
     adam = [keras.optimizers.Adam(1e-3) for _ in range(2)]

@@ -9,9 +9,9 @@ from scipy.signal import correlate2d
 from scipy.spatial.distance import cdist
 from scipy.special import log_expit, log_softmax
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("08_conditional_gan")
+chapter = chapters.import_chapter("08_conditional_gan")
 rng = np.random.default_rng(0)
 SHAPE = (28, 28, 1)
 WAYS = ("concatenation", "classifier", "projection", "both")
@@ -97,7 +97,7 @@ def test_the_generator_joins_the_noise_and_the_row_of_the_class():
 
 
 def new_gan(way, rates=(1e-2, 1e-2)):
-    profiles.start("smoke", 5)
+    experiment.start("smoke", 5)
     networks = chapter.build_generator(4, width=8), chapter.build_discriminator(SHAPE, way, width=8)
     gan = chapter.CGAN(*networks, 5, decay=0.9)
     adam = [keras.optimizers.SGD(rate) for rate in rates]

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from skimage import color
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("09_cyclegan")
+chapter = chapters.import_chapter("09_cyclegan")
 rng = np.random.default_rng(0)
 SHAPE = (32, 32, 3)
 
@@ -65,7 +65,7 @@ def test_only_the_unet_hands_pixels_across():
 
 
 def new_model(rates=(0.0, 0.0), pool=6, **weights):
-    profiles.start("smoke", 5)
+    experiment.start("smoke", 5)
     model = chapter.CycleGAN(SHAPE, 5, pool=pool, **weights)
     adam = [keras.optimizers.SGD(rate) for rate in rates]
     model.compile(*adam, jit_compile=False)

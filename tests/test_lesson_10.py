@@ -10,9 +10,11 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks import attacks
-from helpers import data, download, imagenet, lesson, profiles, robustness
+from helpers import chapters, data, experiment, files
+from helpers.sources import imagenet
+from helpers.studies import robustness
 
-chapter = lesson.definitions("10_adversarial_examples")
+chapter = chapters.import_chapter("10_adversarial_examples")
 SHAPE = (6, 6, 1)
 PIXELS = 36
 
@@ -182,7 +184,7 @@ def test_a_universal_perturbation_of_a_linear_model(linear):
 @pytest.fixture(scope="module")
 def digits():
     """A small plain classifier, trained for a moment, and test digits."""
-    profiles.start("smoke", 3)
+    experiment.start("smoke", 3)
     images, labels = data.load("mnist", "train")
     space = chapter.new_model.__globals__
     space |= {"images": images[:5000], "labels": labels[:5000]}
@@ -345,11 +347,11 @@ def test_parts_are_joined_in_order():
 
 
 def test_photographs_that_may_be_shown(tmp_path):
-    shown = robustness.photographs()
+    shown = robustness.with_own()
     assert shown.shape == (7, 224, 224, 3) and "motorcycle" not in robustness.SHOWN
     np.testing.assert_allclose(shown * 255, np.round(shown * 255), atol=1e-4)
     Image.new("RGB", (300, 250), (255, 0, 0)).save(tmp_path / "red.png")
-    mine = robustness.photographs(tmp_path / "red.png")
+    mine = robustness.with_own(tmp_path / "red.png")
     assert len(mine) == 8 and (mine[0] == [1, 0, 0]).all()
     np.testing.assert_array_equal(mine[1:], shown)
 
@@ -359,7 +361,7 @@ def test_without_a_network_the_embedded_classifier(monkeypatch, capsys):
 
     def load(name=imagenet.NETWORK):
         if name == "MobileNetV2":
-            raise download.DownloadError("No network: stay with the embedded one.")
+            raise files.DownloadError("No network: stay with the embedded one.")
         return real(name)
 
     monkeypatch.setattr(imagenet, "load", load)
@@ -374,7 +376,7 @@ def test_a_photograph_is_attacked_on_the_levels_of_a_file():
     """Four steps already move the real classifier's opinion a long way, and the file keeps it."""
     seer = robustness.imagenet_classifier("embedded")
     see = robustness.compiled(seer)
-    photo = robustness.photographs()[:1]
+    photo = robustness.with_own()[:1]
     goal = np.array([seer.names.index("volcano")])
     found = chapter.pgd(see, tf.constant(photo), goal, 4 / 255, 5, 1 / 255, targeted=True)
     stored = robustness.through_png(found.numpy())

@@ -8,9 +8,12 @@ import scipy.stats
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from helpers import data, lesions, lesson, medical, profiles, study, wardrobe
+from helpers import chapters, data, experiment
+from helpers.simulate import lesions, wardrobe
+from helpers.sources import patients
+from helpers.studies import augmentation
 
-chapter = lesson.definitions("11_applications")
+chapter = chapters.import_chapter("11_applications")
 rng = np.random.default_rng(0)
 
 
@@ -58,7 +61,7 @@ def test_the_classifier_augments_only_in_training_and_only_if_asked():
 
 
 def test_the_discriminator_never_sees_a_picture_as_it_is(monkeypatch):
-    profiles.start("smoke", 0)
+    experiment.start("smoke", 0)
     gan, seen = chapter.new_gan(3, 0), []
     plain = chapter.chapter8.CGAN.judge
 
@@ -73,7 +76,7 @@ def test_the_discriminator_never_sees_a_picture_as_it_is(monkeypatch):
 
 
 def test_the_judge_pays_for_its_slope_and_the_generator_does_not():
-    profiles.start("smoke", 0)
+    experiment.start("smoke", 0)
     small = chapter.new_gan(3, 0)
     gan = chapter.SteadyGAN(small.generator, small.discriminator, 0)
     images, label = tf.constant(smooth(4)), tf.constant(np.eye(3, dtype="float32")[[0, 1, 2, 0]])
@@ -108,7 +111,7 @@ def test_invented_patients_are_bytes_of_all_classes():
 
 def test_every_arm_sees_only_its_patients(monkeypatch):
     """The GAN and the classifiers of a draw are given the drawn patients, and nobody else."""
-    train, test = medical.load("lesions", 30, 5, test_per_class=20)
+    train, test = patients.load("lesions", 30, 5, test_per_class=20)
     seen = {}
 
     class Fake:
@@ -129,10 +132,10 @@ def test_every_arm_sees_only_its_patients(monkeypatch):
     names |= {"classify": classify, "test": test, "steps": 10}
     for name, value in names.items():
         monkeypatch.setitem(chapter.one_draw.__globals__, name, value)
-    monkeypatch.setattr(study, "snapshot", lambda model: None)
-    monkeypatch.setattr(study, "restore", lambda model, state: None)
+    monkeypatch.setattr(augmentation, "snapshot", lambda model: None)
+    monkeypatch.setattr(augmentation, "restore", lambda model, state: None)
     rows, made = chapter.one_draw(5, "plain", "turned", fake)
-    few = {x.tobytes() for x in study.sample(train, 4, 5)[0]}
+    few = {x.tobytes() for x in augmentation.sample(train, 4, 5)[0]}
     unseen = {x.tobytes() for x in test.images}
     assert seen["gan"] == few and len(few) == 12 and not few & unseen
     (none,), (classic, gan, oracle) = seen["plain"], seen["turned"]
@@ -149,26 +152,26 @@ def test_the_attack_finds_copies_and_nothing_else():
     copies = np.rot90(members, 1, (1, 2))
     assert chapter.membership_auc(members, others, copies) == 1
     assert 0.3 < chapter.membership_auc(members, others, fresh) < 0.7
-    near, far = study.nearest(members, fresh), study.nearest(others, fresh)
+    near, far = augmentation.nearest(members, fresh), augmentation.nearest(others, fresh)
     by_hand = roc_auc_score([1] * 60 + [0] * 60, -np.concatenate([near, far]))
     assert chapter.membership_auc(members, others, fresh) == pytest.approx(by_hand)
 
 
 def test_nearest_by_hand():
     images, library = (rng.integers(0, 256, (n, 6, 6, 1)) for n in (3, 4))
-    for image, found in zip(images, study.nearest(images, library), strict=True):
+    for image, found in zip(images, augmentation.nearest(images, library), strict=True):
         views = [np.rot90(v, k) for v in (image, image[::-1]) for k in range(4)]
         mine = min(np.sqrt(np.mean((v - x) ** 2.0)) for v in views for x in library)
         assert found == pytest.approx(mine)
 
 
 def test_the_table_gan_learns_from_bytes():
-    profiles.start("smoke", 0)
+    experiment.start("smoke", 0)
     monkey = chapter.new_table_gan.__globals__
-    monkey["run"] = profiles.start("smoke", 0)
+    monkey["run"] = experiment.start("smoke", 0)
     gan = chapter.new_table_gan(30)
-    few, _, _ = medical.wisconsin(10, 5, 0)
-    gan.fit(study.mixed_batches([few], 8, 10, 0), verbose=0)
+    few, _, _ = patients.wisconsin(10, 5, 0)
+    gan.fit(augmentation.mixed_batches([few], 8, 10, 0), verbose=0)
     made, labels = chapter.invent(gan, 3, np.random.default_rng(0))
     assert made.shape == (6, 30) and made.dtype == np.uint8 and labels.tolist() == [0] * 3 + [1] * 3
 
@@ -215,7 +218,7 @@ def test_the_shop_sells_test_garments_and_knows_what_is_realistic():
 
 
 def test_pursuit_climbs_within_the_sphere_and_leaves_the_networks():
-    profiles.start("smoke", 0)
+    experiment.start("smoke", 0)
     networks = (
         chapter.chapter8.build_generator(8, width=8),
         chapter.chapter8.build_discriminator((28, 28, 1), "both", width=4),

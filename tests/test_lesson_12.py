@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers import lesson, profiles
+from helpers import chapters, experiment
 
-chapter = lesson.definitions("12_what_comes_next")
+chapter = chapters.import_chapter("12_what_comes_next")
 rng = np.random.default_rng(0)
 
 
@@ -98,7 +98,7 @@ def test_styles_mix_in_training_alone_and_with_a_neighbour():
 
 
 def test_the_style_generator():
-    profiles.start("smoke", 0)
+    experiment.start("smoke", 0)
     generator = chapter.build_generator(8, width=16, seed=0)
     z = rng.normal(size=(4, 8)).astype("float32")
     made = generator(z)

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 from sklearn.metrics.pairwise import polynomial_kernel
 
-from helpers import data, metrics
+from helpers import data, files, metrics
 
 rng = np.random.default_rng(0)
 a = rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6))
@@ -192,7 +192,7 @@ def test_wrong_inputs_say_what_to_give(call, message):
 
 
 def test_evaluate_of_an_unknown_set():
-    with pytest.raises(data.DataError, match="no classifier for 'cifar'"):
+    with pytest.raises(files.DataError, match="no classifier for 'cifar'"):
         metrics.evaluate(np.zeros((60, 28, 28, 1)), "cifar")
 
 

@@ -13,7 +13,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from tiny_course import PARAMETERS, REPOSITORY, code
 
-from helpers import lesson
+from helpers import chapters
 from tools import notebook
 from tools.batch import KEPT_COURSE
 from tools.report import met
@@ -248,7 +248,7 @@ def test_the_run_itself_notices(tmp_path, cells, passes):
     assert done.returncode == (0 if passes else 1), done.stdout + done.stderr
 
 
-# helpers.lesson
+# helpers.chapters
 
 
 def test_definitions_run_nothing_else(tmp_path):
@@ -263,7 +263,7 @@ area(1 / 0)"""
     path = tmp_path / "01_tiny.ipynb"
     cells = [code(line) for line in ("first = 1", text)]
     path.write_text(nbformat.writes(nbformat.v4.new_notebook(cells=cells)), encoding="utf-8")
-    found = lesson.definitions(path)
+    found = chapters.import_chapter(path)
     assert set(vars(found)) == {"first", "math", "WIDTH", "names", "area"}
     assert found.area(1) == pytest.approx(9.42477796)
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import parallel
+from helpers import compute
 
 
 def test_results_come_in_order_and_two_run_at_a_time():
@@ -18,7 +18,7 @@ def test_results_come_in_order_and_two_run_at_a_time():
         time.sleep(0.2 if number == 0 else 0)
         return base + number
 
-    assert parallel.together(slow_first, [(n, 10) for n in range(6)]) == list(range(10, 16))
+    assert compute.together(slow_first, [(n, 10) for n in range(6)]) == list(range(10, 16))
 
 
 def test_an_error_reaches_the_caller_and_later_jobs_do_not_start():
@@ -31,7 +31,7 @@ def test_an_error_reaches_the_caller_and_later_jobs_do_not_start():
             raise ValueError("number 1 is bad")
 
     with pytest.raises(ValueError, match="number 1 is bad"):
-        parallel.together(work, [(n,) for n in range(50)])
+        compute.together(work, [(n,) for n in range(50)])
     assert len(started) < 10
 
 
@@ -50,6 +50,6 @@ def test_trainings_side_by_side_give_what_they_give_alone():
         return made.get_weights()
 
     alone = [fit(model(seed)) for seed in range(3)]
-    side_by_side = parallel.together(fit, [(model(seed),) for seed in range(3)])
+    side_by_side = compute.together(fit, [(model(seed),) for seed in range(3)])
     for a, b in zip(alone, side_by_side, strict=True):
         np.testing.assert_allclose(a[0], b[0], rtol=1e-5)

@@ -1,4 +1,4 @@
-"""helpers.provenance, helpers.contest, helpers.denoiser and helpers.chart."""
+"""What chapter 12 measures with: provenance, contest, denoiser and chart."""
 
 import math
 
@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from scipy import fft
 
-from helpers import chart, contest, data, denoiser, provenance
+from helpers import data
+from helpers.studies import chart, contest, denoiser, provenance
 
 rng = np.random.default_rng(0)
 PICTURES = data.to_unit(data.load("mnist", "test")[0][:20])

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, reference
+from helpers import data, files, metrics
 from tools import train_reference
 
 
@@ -16,20 +16,20 @@ from tools import train_reference
 )
 def test_accuracy_on_all_test_images_and_size(name, accuracy, kib):
     images, labels = data.load(name, "test")
-    features, probabilities = reference.load(name)(data.to_unit(images))
+    features, probabilities = metrics.load_classifier(name)(data.to_unit(images))
     reached = np.mean(probabilities.argmax(axis=1) == labels)
     assert reached >= accuracy
-    entry = data.manifest()[reference.weights_file(name)]
+    entry = files.manifest()[metrics.weights_file(name)]
     assert entry["test_accuracy"] == pytest.approx(reached, abs=5e-4)
     assert entry["bytes"] <= kib * 1024
-    assert features.shape == (10000, reference.FEATURES) and features.min() >= 0
+    assert features.shape == (10000, metrics.FEATURES) and features.min() >= 0
     assert features.var(axis=0).mean() == pytest.approx(1, abs=0.15)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_features_do_not_depend_on_the_company_of_an_image():
     images = data.to_unit(data.load("mnist", "test")[0][:7])
-    classifier = reference.load("mnist")
+    classifier = metrics.load_classifier("mnist")
     together = classifier.features(images)
     np.testing.assert_allclose(classifier.features(images[3:4])[0], together[3], atol=1e-4)
 
@@ -46,40 +46,40 @@ def test_features_do_not_depend_on_the_company_of_an_image():
 )
 def test_wrong_images_say_what_to_give(images, message):
     with pytest.raises(ValueError, match=message):
-        reference.load("mnist").features(images)
+        metrics.load_classifier("mnist").features(images)
 
 
 def test_an_unknown_classifier():
-    with pytest.raises(data.DataError, match="no classifier for 'cifar'"):
-        reference.load("cifar")
+    with pytest.raises(files.DataError, match="no classifier for 'cifar'"):
+        metrics.load_classifier("cifar")
 
 
 def test_damaged_weights_are_named(tmp_path, monkeypatch):
-    relative = reference.weights_file("mnist")
-    whole = (data.ROOT / relative).read_bytes()
+    relative = metrics.weights_file("mnist")
+    whole = (files.DATA / relative).read_bytes()
     (tmp_path / "reference").mkdir()
     (tmp_path / "manifest.json").write_text(
-        json.dumps({"files": data.manifest()}), encoding="utf-8"
+        json.dumps({"files": files.manifest()}), encoding="utf-8"
     )
     (tmp_path / relative).write_bytes(whole[:5000] + b"!" + whole[5001:])
-    monkeypatch.setattr(data, "ROOT", tmp_path)
-    reference.load.cache_clear()
-    with pytest.raises(data.DataError, match=r"mnist\.weights\.h5 has been altered.*git checkout"):
-        reference.load("mnist")
+    monkeypatch.setattr(files, "DATA", tmp_path)
+    metrics.load_classifier.cache_clear()
+    with pytest.raises(files.DataError, match=r"mnist\.weights\.h5 has been altered.*git checkout"):
+        metrics.load_classifier("mnist")
     monkeypatch.undo()
-    reference.load.cache_clear()
+    metrics.load_classifier.cache_clear()
 
 
 def test_a_policy_of_mixed_precision_does_not_reach_the_classifier():
     images = data.to_unit(data.load("mnist", "test")[0][:50])
-    expected = reference.load("mnist").features(images)
-    reference.load.cache_clear()
+    expected = metrics.load_classifier("mnist").features(images)
+    metrics.load_classifier.cache_clear()
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        features = reference.load("mnist").features(images)
+        features = metrics.load_classifier("mnist").features(images)
     finally:
         keras.config.set_dtype_policy("float32")
-        reference.load.cache_clear()
+        metrics.load_classifier.cache_clear()
     assert features.dtype == np.float32
     np.testing.assert_array_equal(features, expected)
 
@@ -87,19 +87,19 @@ def test_a_policy_of_mixed_precision_does_not_reach_the_classifier():
 @pytest.fixture
 def untrained():
     keras.utils.set_random_seed(0)
-    return reference.build_classifier("mnist")
+    return metrics.build_classifier("mnist")
 
 
 def test_what_is_stored_is_what_is_loaded(untrained, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "DATA", tmp_path)
     relative, digest, size = train_reference.store("mnist", untrained)
     entry = {relative: {"sha256": digest, "bytes": size}}
     (tmp_path / "manifest.json").write_text(json.dumps({"files": entry}), encoding="utf-8")
-    reference.load.cache_clear()
+    metrics.load_classifier.cache_clear()
     images = np.random.default_rng(0).random((20, 28, 28, 1))
-    loaded = reference.load("mnist").probabilities(images)
-    reference.load.cache_clear()
-    expected = reference.ReferenceClassifier(untrained).probabilities(images)
+    loaded = metrics.load_classifier("mnist").probabilities(images)
+    metrics.load_classifier.cache_clear()
+    expected = metrics.ReferenceClassifier(untrained).probabilities(images)
     np.testing.assert_allclose(loaded, expected, atol=5e-3)  # half precision
     time.sleep(1.1)  # a time inside the file would be seen
     assert train_reference.store("mnist", untrained)[1] == digest, "the same file each time"
@@ -107,7 +107,7 @@ def test_what_is_stored_is_what_is_loaded(untrained, tmp_path, monkeypatch):
 
 def test_scaled_features_have_unit_variance_and_the_same_probabilities(untrained):
     images = data.load("mnist", "train")[0][:1000]
-    classifier = reference.ReferenceClassifier(untrained)
+    classifier = metrics.ReferenceClassifier(untrained)
     before = classifier.probabilities(data.to_unit(images))
     train_reference.scale_features(untrained, images)
     features, after = classifier(data.to_unit(images))

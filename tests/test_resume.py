@@ -27,7 +27,7 @@ from tools import jobs, report
 
 def test_only_what_has_changed_is_executed_again(root, course):
     one, two = chapter(root, "01_one"), chapter(root, "02_two", "factor = 3")
-    user = "from helpers import lesson\nlesson.definitions('02_two').factor"
+    user = "from helpers import lesson\nlesson.import_chapter('02_two').factor"
     chapter(root, "03_user", user)
 
     def executed(*arguments):

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from tiny_course import WAIT_FOR_GO, chapter, code, edit, finish, log, results, start
 
-import helpers.results
+import helpers.experiment
 from tools import batch, execute, jobs, notebook, report
 
 
@@ -65,7 +65,7 @@ def test_report_and_notebook_agree_on_what_reaches_a_target(op):
     for value in (1, 2.0, 3):
         for target in (2, None):
             result = {"value": value, "target": target, "op": op}
-            assert report.met(result) is helpers.results.met(result)
+            assert report.met(result) is helpers.experiment.met(result)
 
 
 # Failures

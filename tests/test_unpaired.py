@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import archives, data, download, unpaired
+from helpers import data, files
+from helpers.sources import unpaired
 
 rng = np.random.default_rng(0)
 
@@ -91,13 +92,13 @@ def test_pictures_are_cut_around_the_middle(tmp_path):
 )
 def test_wrong_folders(folders, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(data.DataError, match=sentence):
+    with pytest.raises(files.DataError, match=sentence):
         unpaired.load("folder", 32, folders=folders)
 
 
 def test_one_picture_is_too_few(tmp_path):
     one, many = fill(tmp_path / "one", 1), fill(tmp_path / "many")
-    with pytest.raises(data.DataError, match="has 1 usable pictures: put 2 or more"):
+    with pytest.raises(files.DataError, match="has 1 usable pictures: put 2 or more"):
         unpaired.load("folder", 32, folders=[one, many])
 
 
@@ -107,7 +108,7 @@ def test_one_picture_is_too_few(tmp_path):
      ({"size": 50}, "size is 50: give a multiple of 16"), ({"size": 16}, "32 or more")],
 )  # fmt: skip
 def test_wrong_arguments(arguments, sentence):
-    with pytest.raises(data.DataError, match=sentence):
+    with pytest.raises(files.DataError, match=sentence):
         unpaired.load(**arguments)
 
 
@@ -130,8 +131,8 @@ def server(tmp_path, monkeypatch):
     httpd.files = {}
     threading.Thread(target=functools.partial(httpd.serve_forever, 0.05), daemon=True).start()
     monkeypatch.setenv("COURSE_CYCLEGAN_URL", f"http://127.0.0.1:{httpd.server_port}/sets/")
-    monkeypatch.setattr(download, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(download, "PAUSE", 0.01)
+    monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(files, "PAUSE", 0.01)
     yield httpd
     httpd.shutdown()
 
@@ -163,21 +164,21 @@ def test_the_official_set_is_downloaded_once(server, capsys):
 
 def test_another_archive_is_refused_and_leaves_nothing(server):
     server.files["/sets/apple2orange.zip"] = official()
-    with pytest.raises(download.DownloadError, match="is not the expected file"):
+    with pytest.raises(files.DownloadError, match="is not the expected file"):
         unpaired.load("apple2orange", 32)
-    assert not list(download.CACHE.glob("apple2orange*"))
+    assert not list(files.CACHE.glob("apple2orange*"))
 
 
 def test_a_broken_archive_is_a_sentence(server):
     body = official()[:-200]
     server.files["/sets/horse2zebra.zip"] = body
-    with pytest.raises(archives.ArchiveError, match="cannot be unpacked"):
+    with pytest.raises(files.ArchiveError, match="cannot be unpacked"):
         unpaired.load("horse2zebra", 32, sha256=hashlib.sha256(body).hexdigest())
-    assert not list(download.CACHE.glob("horse2zebra*"))
+    assert not list(files.CACHE.glob("horse2zebra*"))
 
 
 def test_no_network_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_CYCLEGAN_URL", "http://127.0.0.1:9/")
-    monkeypatch.setattr(download, "CACHE", tmp_path)
-    with pytest.raises(download.DownloadError, match="stay with the data that the course carries"):
+    monkeypatch.setattr(files, "CACHE", tmp_path)
+    with pytest.raises(files.DownloadError, match="stay with the data that the course carries"):
         unpaired.load("horse2zebra", 32, attempts=1, timeout=2)

@@ -22,15 +22,15 @@ import signal
 import sys
 
 sys.path[:0] = ["../..", ".."]
-from helpers import results
+from helpers import experiment
 
 root = pathlib.Path(results.__file__).parent.parent
 with (root / "log.txt").open("a") as log:
     log.write("{name} begins\\n")
 """
 END = """
-results.record("value", seed**2 + 0.5, target=1, unit="nats")
-results.table()
+experiment.record("value", seed**2 + 0.5, target=1, unit="nats")
+experiment.table()
 with (root / "log.txt").open("a") as log:
     log.write("{name} ends\\n")
 """

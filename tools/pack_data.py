@@ -18,7 +18,7 @@ import os
 import pathlib
 import sys
 
-from helpers import archives, data
+from helpers import data, files
 
 LARGEST = 2**30  # bytes; what one original may have
 PATTERN = "*-ubyte.gz"
@@ -56,34 +56,34 @@ def pack(source: pathlib.Path, manifest: dict) -> str:
     """Pack one ``<set>/<file>-ubyte.gz``, update the manifest, and return what was done.
 
     Raises:
-        helpers.data.DataError: it is damaged, no IDX file, another file than the manifest's, or of
+        helpers.files.DataError: it is damaged, no IDX file, another file than the manifest's, or of
             a set whose source and licence the manifest does not say.
     """
     folder, relative = source.parent.name, f"{source.parent.name}/{source.stem}.xz"
     if folder not in manifest["sets"]:
-        raise data.DataError(
-            f"{data.ROOT / 'manifest.json'} does not say where {folder} comes from: describe it "
+        raise files.DataError(
+            f"{files.DATA / 'manifest.json'} does not say where {folder} comes from: describe it "
             "under sets first."
         )
     try:
         with gzip.open(source) as stream:
-            original = bytes(archives.read_bounded(stream, LARGEST))
-    except archives.DAMAGED as error:
-        raise data.DataError(f"{source} is damaged ({error}): download it again.") from None
+            original = bytes(files.read_bounded(stream, LARGEST))
+    except files.DAMAGED as error:
+        raise files.DataError(f"{source} is damaged ({error}): download it again.") from None
     shape = data.read_idx(original, str(source)).shape
     entry = {"sha256": hashlib.sha256(original).hexdigest(), "bytes": len(original)}
     known = manifest["files"].setdefault(relative, entry)
     if known["sha256"] != entry["sha256"]:
-        raise data.DataError(
+        raise files.DataError(
             f"{source} is not the original of {relative} (its sha256 is another): remove the entry "
             "from the manifest if it is to be replaced."
         )
-    target = data.ROOT / relative
-    with contextlib.suppress(*archives.DAMAGED), target.open("rb") as stream:
-        if archives.read_xz(stream, len(original)) == original:
+    target = files.DATA / relative
+    with contextlib.suppress(*files.DAMAGED), target.open("rb") as stream:
+        if files.read_xz(stream, len(original)) == original:
             return f"{relative}: was packed already"
     packed = compress(original)
-    assert archives.read_xz(io.BytesIO(packed), len(original)) == original
+    assert files.read_xz(io.BytesIO(packed), len(original)) == original
     write(target, packed)
     return f"{relative}: {shape}, {len(original)} -> {len(packed)} bytes"
 
@@ -97,12 +97,12 @@ def main(arguments: list[str]) -> int:
     if not sources:
         print(f"{folder} holds no <set>/{PATTERN}: give another folder.", file=sys.stderr)
         return 1
-    path = data.ROOT / "manifest.json"
+    path = files.DATA / "manifest.json"
     for source in sources:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         try:
             print(pack(source, manifest), flush=True)
-        except data.DataError as error:
+        except files.DataError as error:
             print(error, file=sys.stderr)
             return 1
         write(path, (json.dumps(manifest, indent=1) + "\n").encode())

@@ -91,7 +91,7 @@ def entry(records: list[dict]) -> dict:
 def met(result: dict) -> bool | None:
     """Return whether a result reaches its target, or None where it has no target.
 
-    The same as ``helpers.results.met``: to import ``helpers`` would start TensorFlow here.
+    The same as ``helpers.experiment.met``: to import ``helpers`` would start TensorFlow here.
     """
     if result["target"] is None:
         return None

@@ -14,7 +14,9 @@ import shutil
 import keras
 import numpy as np
 
-from helpers import callbacks, data, hub, lesson, metrics, profiles, pyramid
+from helpers import callbacks, chapters, data, experiment, files, metrics
+from helpers.sources import hub
+from helpers.studies import pyramids
 
 LATENT, BATCH, STEPS, RATE = 64, 64, 250, 1e-2
 SIZES = (4, 8, 16, 32)
@@ -42,13 +44,13 @@ def stage(chapter, size: int, old, widths, seed: int, steps: int):
 
 def train(epochs, width: int = 2, seed: int = 0, fade: int = 500):
     """Train all stages, ``epochs`` of 250 steps each; return the last GAN and its CPU seconds."""
-    chapter = lesson.definitions("06_progressive_gan")
-    images = pyramid.pad(data.load("fashion-mnist", "train")[0])
+    chapter = chapters.import_chapter("06_progressive_gan")
+    images = pyramids.pad(data.load("fashion-mnist", "train")[0])
     widths, gan = tuple(width * n for n in chapter.WIDTHS), None
     clock = callbacks.Clocked(lambda gan: None)
     for size, count in zip(SIZES, epochs, strict=True):
         gan = stage(chapter, size, gan, widths, seed, STEPS * count)
-        batches = data.batches(pyramid.shrink(images, size), BATCH, seed)
+        batches = data.batches(pyramids.shrink(images, size), BATCH, seed)
         watch = [clock, chapter.fade_in(gan, fade), callbacks.Progress()]
         gan.fit(batches, epochs=count, steps_per_epoch=STEPS, verbose=0, callbacks=watch)
     return gan, clock.used
@@ -58,13 +60,13 @@ def measure(gan, count: int = 10000) -> float:
     """Return the FID of ``count`` samples against as many test images."""
     latent = np.random.default_rng(1).standard_normal((count, LATENT), dtype="float32")
     made = gan.generate(latent)[:, 2:-2, 2:-2]
-    features = metrics.reference.load("fashion-mnist").features(made)
+    features = metrics.load_classifier("fashion-mnist").features(made)
     return metrics.fid(metrics.real_features("fashion-mnist", count), features)
 
 
 def store(gan, card: dict) -> int:
     """Export to ``data/hub/``, write the manifest; return the bytes of the module."""
-    folder, path = data.ROOT / "hub" / hub.EMBEDDED, data.ROOT / "manifest.json"
+    folder, path = files.DATA / "hub" / hub.EMBEDDED, files.DATA / "manifest.json"
     shutil.rmtree(folder, ignore_errors=True)
     hub.export(gan.average, LATENT, folder, card)
     manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -91,7 +93,7 @@ def main() -> None:
                         help="of 250 steps, at 4, 8, 16 and 32 pixels")  # fmt: skip
     parser.add_argument("--width", type=int, default=2, help="times the chapter's channels")
     args = parser.parse_args()
-    profiles.start("gpu", 0)
+    experiment.start("gpu", 0)
     gan, seconds = train(args.epochs, args.width)
     card = {
         "title": "Garments like those of Fashion-MNIST, 32 x 32, progressive GAN of chapter 6",

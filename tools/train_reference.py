@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from helpers import data, profiles, reference
+from helpers import data, experiment, files, metrics
 
 EPOCHS = {"mnist": 10, "fashion-mnist": 20}
 BATCH = 128
@@ -60,7 +60,7 @@ def augment(name: str):
 
 def fit(name: str, images, labels, epochs: int) -> keras.Model:
     """Train on these images with AdamW (decoupled weight decay) and a cosine schedule."""
-    model = reference.build_classifier(name)
+    model = metrics.build_classifier(name)
     logits = keras.Model(model.inputs, model.outputs[1])
     steps = len(images) // BATCH
     schedule = keras.optimizers.schedules.CosineDecay(3e-3, epochs * steps)
@@ -82,7 +82,7 @@ def scale_features(model: keras.Model, images) -> None:
     by, and every probability stays what it was.
     """
     features, logits = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
-    values = reference.ReferenceClassifier(model).features(data.to_unit(images[:10000]))
+    values = metrics.ReferenceClassifier(model).features(data.to_unit(images[:10000]))
     sd = np.sqrt(values.var(axis=0).mean())
     kernel, bias = features.get_weights()
     features.set_weights([kernel / sd, bias / sd])
@@ -92,14 +92,14 @@ def scale_features(model: keras.Model, images) -> None:
 
 def accuracy(model: keras.Model, images, labels) -> float:
     """Return the share of right answers, in [0, 1]."""
-    probabilities = reference.ReferenceClassifier(model).probabilities(data.to_unit(images))
+    probabilities = metrics.ReferenceClassifier(model).probabilities(data.to_unit(images))
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
 def store(name: str, model: keras.Model) -> tuple[str, str, int]:
     """Write the weights in half precision; return the path inside data/, sha256 and bytes."""
-    relative = reference.weights_file(name)
-    path = data.ROOT / relative
+    relative = metrics.weights_file(name)
+    path = files.DATA / relative
     path.parent.mkdir(exist_ok=True)
     with h5py.File(path, "w") as file:
         for number, values in enumerate(model.get_weights()):
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="hold out 5,000, store nothing")
     parser.add_argument("--epochs", type=int, help="passes over the training images")
     args = parser.parse_args()
-    profiles.start("gpu", 0)
+    experiment.start("gpu", 0)
     images, labels = data.load(args.name, "train")
     epochs = args.epochs or EPOCHS[args.name]
     if args.validate:
@@ -126,7 +126,7 @@ def main() -> None:
     model = fit(args.name, images, labels, epochs)
     scale_features(model, images)
     relative, digest, size = store(args.name, model)
-    path = data.ROOT / "manifest.json"
+    path = files.DATA / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["files"][relative] = {"sha256": digest, "bytes": size}
     path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
@@ -139,7 +139,7 @@ def main() -> None:
 def accuracy_of_stored(name: str) -> float:
     """Return the test accuracy of the weights as they are stored."""
     images, labels = data.load(name, "test")
-    probabilities = reference.load(name).probabilities(data.to_unit(images))
+    probabilities = metrics.load_classifier(name).probabilities(data.to_unit(images))
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 

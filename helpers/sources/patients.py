@@ -15,7 +15,9 @@ import zipfile
 import numpy as np
 from sklearn import datasets
 
-from helpers import data, download, lesions, photographs, study
+from helpers import files, pictures
+from helpers.simulate import lesions
+from helpers.studies import augmentation
 
 ADDRESS = "https://zenodo.org/records/10519652/files/"  # of <name>.npz
 OFFICIAL = {  # md5 as the MedMNIST project publishes it, and the names of the classes
@@ -62,7 +64,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Read train, val and test of an archive that was checked; no code in it is ever run."""
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > LARGEST:
-            raise data.DataError(f"{path.name} unpacks to more than it should: delete it.")
+            raise files.DataError(f"{path.name} unpacks to more than it should: delete it.")
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
@@ -71,18 +73,18 @@ def _official(name: str, **options) -> tuple[Cohort, Cohort]:
     md5, names = OFFICIAL[name]
     base = os.environ.get("COURSE_MEDMNIST_URL", ADDRESS).rstrip("/")
     md5 = options.pop("md5", md5)
-    path = download.CACHE / f"{md5[:12]}-{name}.npz"
+    path = files.CACHE / f"{md5[:12]}-{name}.npz"
 
     def right() -> bool:
         return path.is_file() and hashlib.md5(path.read_bytes()).hexdigest() == md5
 
     if not right():
-        download.download(f"{base}/{name}.npz", None, path, limit=LARGEST, **options)
+        files.download(f"{base}/{name}.npz", None, path, limit=LARGEST, **options)
         if not right():
             path.unlink()
-            raise download.DownloadError(
+            raise files.DownloadError(
                 f"{base}/{name}.npz is not the official file and was removed: look for a newer "
-                f"address, {download.STAY}"
+                f"address, {files.STAY}"
             )
         print(f"{name}: {LICENCE}.")
     arrays, sides = _read_npz(path), []
@@ -112,17 +114,17 @@ def patient_of(name: str) -> str:
 
 def _folder(folder, seed: int) -> tuple[Cohort, Cohort]:
     if folder is None or not (root := pathlib.Path(folder).expanduser()).is_dir():
-        raise data.DataError(
+        raise files.DataError(
             f"There is no folder {folder}: give the path of one with a subfolder for each class."
         )
     names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir()))
     if len(names) < 2:
-        raise data.DataError(f"{folder} has {len(names)} subfolders: make one for each class.")
+        raise files.DataError(f"{folder} has {len(names)} subfolders: make one for each class.")
     images, labels, patients, skipped = [], [], [], []
     for label, name in enumerate(names):
         for path in sorted(p for p in (root / name).iterdir() if p.is_file()):
             try:
-                picture = photographs.read_photograph(path, lesions.SIZE)
+                picture = pictures.read_picture(path, lesions.SIZE)
             except ValueError:
                 skipped.append(f"{name}/{path.name}")
                 continue
@@ -138,7 +140,7 @@ def _folder(folder, seed: int) -> tuple[Cohort, Cohort]:
     for side, there in (("train", ~test), ("test", test)):
         found = np.bincount(labels[there], minlength=len(names)) if len(labels) else np.zeros(2)
         if found.min() < 2:
-            raise data.DataError(
+            raise files.DataError(
                 f"{folder} has too few patients: the {side} part holds {found.astype(int).tolist()}"
                 " pictures of the classes, and each needs 2."
             )
@@ -158,33 +160,33 @@ def load(
     """Load patients to train with and others to test with.
 
     Args:
-        dataset: ``"lesions"`` (simulated, see ``helpers.lesions``), ``"breastmnist"`` (ultrasound)
-            or ``"pneumoniamnist"`` (X-rays of children; both downloaded), or ``"folder"``.
+        dataset: ``"lesions"`` (simulated), ``"breastmnist"`` (ultrasound) or ``"pneumoniamnist"``
+            (X-rays of children; both downloaded), or ``"folder"``.
         per_class: lesions: training patients of each class.
         seed: lesions: the training patients; folder: which quarter of the patients is for testing.
         folder: with ``"folder"``, a path with one subfolder for each class. Pictures of any size
             and mode; what stands before the first ``_`` of a file's name is the patient, and all
             pictures of a patient stay on one side. Damaged files are named and left out.
         test_per_class: lesions: test patients of each class, the same for every seed.
-        options: timeout and attempts, as in ``helpers.download.download``.
+        options: timeout and attempts, as in ``helpers.files.download``.
 
     Returns:
         Two cohorts without a common patient or picture.
 
     Raises:
-        helpers.data.DataError: the name is unknown, a folder is missing or too small, or a picture
+        helpers.files.DataError: the name is unknown, a folder is missing or too small, or a picture
             is on both sides.
-        helpers.download.DownloadError: there is no network, or the file is not the official one.
+        helpers.files.DownloadError: there is no network, or the file is not the official one.
     """
     if dataset not in DATASETS:
-        raise data.DataError(f"There is no data set {dataset!r}: use {', '.join(DATASETS)}.")
+        raise files.DataError(f"There is no data set {dataset!r}: use {', '.join(DATASETS)}.")
     if dataset == "lesions":
         sides = _lesions(per_class, seed, test_per_class)
     elif dataset == "folder":
         sides = _folder(folder, seed)
     else:
         sides = _official(dataset, **options)
-    study.check_apart(*sides)
+    augmentation.check_apart(*sides)
     return sides
 
 

@@ -25,9 +25,9 @@ def find(name: str) -> pathlib.Path:
 
 
 def _is_lesson(value: ast.expr) -> bool:
-    """Return whether this is a call of ``definitions``: one chapter builds on another."""
+    """Return whether this is a call of ``import_chapter``: one chapter builds on another."""
     called = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
-    return called.split(".")[-1] == "definitions"
+    return called.split(".")[-1] == "import_chapter"
 
 
 def _is_name(target: ast.expr) -> bool:
@@ -49,7 +49,7 @@ def _is_definition(node: ast.stmt) -> bool:
     return False
 
 
-def definitions(name: str | pathlib.Path) -> types.SimpleNamespace:
+def import_chapter(name: str | pathlib.Path) -> types.SimpleNamespace:
     """Import a notebook's definitions without running its training.
 
     Only imports, functions, classes, assignments of literal constants and of another lesson's

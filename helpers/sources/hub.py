@@ -15,7 +15,7 @@ import urllib.parse
 import tensorflow as tf
 import tensorflow_hub
 
-from helpers import archives, data, download
+from helpers import files
 
 PUBLIC = "https://tfhub.dev/google/progan-128/1"  # faces of celebrities, 128 x 128
 EMBEDDED = "garments-32"  # the course's own module, in data/hub/
@@ -137,23 +137,23 @@ def fetch(address: str, **options) -> pathlib.Path:
 
     Args:
         address: as on Hub, such as ``PUBLIC``.
-        options: timeout and attempts, as in ``helpers.download.download``.
+        options: timeout and attempts, as in ``helpers.files.download``.
 
     Raises:
         HubError: there is no network or no such module, or what came is broken or no SavedModel;
             then nothing of it stays in the cache.
     """
     name = hashlib.sha256(address.encode()).hexdigest()[:16]
-    folder = download.CACHE / "hub" / name
+    folder = files.CACHE / "hub" / name
     packed = folder.with_name(f"{name}.tar.gz")
     if folder.is_dir():
         return folder
     try:
-        download.download(_compressed(address), None, packed, limit=LARGEST, **options)
-        archives.extract(packed, folder, limit=LARGEST)
-    except download.DownloadError as error:
+        files.download(_compressed(address), None, packed, limit=LARGEST, **options)
+        files.extract(packed, folder, limit=LARGEST)
+    except files.DownloadError as error:
         raise HubError(str(error)) from None
-    except archives.ArchiveError:
+    except files.ArchiveError:
         raise HubError(
             f"{address} sent a broken archive, and nothing of it was kept: call again, or use the "
             "embedded module."
@@ -173,12 +173,12 @@ def embedded(name: str = EMBEDDED) -> pathlib.Path:
     """Return the folder of a module of ``data/hub/`` after every file of it was checked.
 
     Raises:
-        helpers.data.DataError: a file is missing, damaged or not in the manifest.
+        helpers.files.DataError: a file is missing, damaged or not in the manifest.
     """
-    files = [path for path in data.manifest() if path.startswith(f"hub/{name}/")]
-    for relative in files or [f"hub/{name}/{GRAPH}"]:
-        data.checked_path(relative)
-    return data.ROOT / "hub" / name
+    paths = [path for path in files.manifest() if path.startswith(f"hub/{name}/")]
+    for relative in paths or [f"hub/{name}/{GRAPH}"]:
+        files.checked_path(relative)
+    return files.DATA / "hub" / name
 
 
 def load(source: str = "embedded", **options) -> Module:
@@ -192,7 +192,7 @@ def load(source: str = "embedded", **options) -> Module:
     Raises:
         HubError: the module cannot be had, or is none. A downloaded one that cannot be loaded
             does not stay in the cache.
-        helpers.data.DataError: a file of the embedded module is missing or damaged.
+        helpers.files.DataError: a file of the embedded module is missing or damaged.
     """
     source = PUBLIC if source == "public" else str(source)
     if source == "embedded":

@@ -1,8 +1,4 @@
-"""Photographs as arrays: the reader's own, and eight that installed packages carry.
-
-Nothing is downloaded: ``skimage.data`` and ``sklearn.datasets`` have a few photographs inside their
-wheels, and the docstrings of their functions (for sklearn, images/README.txt) say whose they are.
-"""
+"""Pictures: any picture or folder that a reader brings, as arrays."""
 
 import io
 import os
@@ -11,21 +7,12 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageOps
 
-SIZE = 224
-# name: where it is from, and the square that shows its subject (None: the centre)
-SOURCES = {
-    "cat": ("skimage", "chelsea", None),
-    "coffee": ("skimage", "coffee", None),
-    "camera": ("skimage", "camera", None),
-    "motorcycle": ("skimage", "stereo_motorcycle", None),
-    "rocket": ("skimage", "rocket", (200, 60, 500, 360)),
-    "helmet": ("skimage", "astronaut", (212, 212, 512, 512)),
-    "palace": ("sklearn", "china.jpg", None),
-    "flower": ("sklearn", "flower.jpg", None),
-}
+from helpers import files
+
+SIZE = 224  # pixels: what networks for photographs take
 
 
-def read_photograph(source, size: int = SIZE) -> np.ndarray:
+def read_picture(source, size: int = SIZE) -> np.ndarray:
     """Read an image of any size and mode as a network for photographs wants it.
 
     A photograph of a telephone is turned upright, transparency becomes white, the largest square in
@@ -72,7 +59,7 @@ def read_photograph(source, size: int = SIZE) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    """Return an array (see ``read_photograph``) as an image; raises ValueError."""
+    """Return an array (see ``read_picture``) as an image; raises ValueError."""
     shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
     if not shaped or not array.size:
         raise ValueError(f"The array has shape {array.shape}: give (h, w), or (h, w, 1, 3 or 4).")
@@ -98,23 +85,35 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def photographs(size: int = SIZE) -> dict[str, np.ndarray]:
-    """Return the eight photographs of ``SOURCES``: {name: float32 (size, size, 3) in [0, 1]}.
+def read_folder(folder, size: int) -> np.ndarray:
+    """Read all pictures of a folder: cut to a square around the middle and scaled.
+
+    Files that are no pictures, or are damaged, are named and left out.
+
+    Args:
+        folder: the path; pictures of every size and mode that Pillow reads.
+        size: width and height of the result, in pixels.
+
+    Returns:
+        uint8, shape (n, size, size, 3), in the order of the files' names; n >= 2.
 
     Raises:
-        ValueError: size is less than 1.
-        ModuleNotFoundError: a package of requirements.txt is not installed.
+        helpers.files.DataError: there is no such folder, or it has fewer than 2 usable pictures.
     """
-    import skimage.data  # here: only this function needs the two, and skimage takes a second
-    import sklearn.datasets
-
-    def read(package, name, box):
-        if package == "sklearn":
-            array = sklearn.datasets.load_sample_image(name)
+    folder, pictures, skipped = pathlib.Path(folder).expanduser(), [], []
+    if not folder.is_dir():
+        raise files.DataError(f"There is no folder {folder}: give the path of one with pictures.")
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        try:
+            picture = read_picture(path, size)
+        except ValueError:
+            skipped.append(path.name)
         else:
-            array = getattr(skimage.data, name)()
-        array = array[0] if isinstance(array, tuple) else array  # the left eye's view
-        image = Image.fromarray(np.asarray(array))
-        return read_photograph(image.crop(box) if box else image, size)
-
-    return {name: read(*source) for name, source in SOURCES.items()}
+            pictures.append(np.uint8(np.round(picture * 255)))
+    if skipped:
+        print(f"Left out of {folder.name}, no usable pictures: {', '.join(skipped)}.")
+    if len(pictures) < 2:
+        raise files.DataError(
+            f"{folder} has {len(pictures)} usable pictures: put 2 or more JPEG or PNG files there."
+        )
+    return np.stack(pictures)

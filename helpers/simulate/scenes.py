@@ -1,4 +1,4 @@
-"""Scenes: where a fruit lies, how it is lit and what is behind it; ``helpers.fruit`` draws it.
+"""Scenes: where a fruit lies, how it is lit and what is behind it; ``fruit`` draws it.
 
 A scene holds everything that an apple and an orange in the same picture have in common. Colours are
 computed linear, as squares of display values, so that light adds up as in nature.
@@ -49,7 +49,7 @@ class Scenes:
         return Scenes(*(getattr(self, field.name)[part] for field in dataclasses.fields(self)))
 
 
-def scenes(n: int, seed) -> Scenes:
+def random_scenes(n: int, seed) -> Scenes:
     """Draw random scenes; scene i follows from the seed alone, not from n.
 
     Args:
@@ -119,7 +119,7 @@ def mix(first, second, weight):
     return first + (second - first) * weight
 
 
-def step(low, high, values):
+def smoothstep(low, high, values):
     """Go smoothly from 0 (below low) to 1 (above high)."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
@@ -133,7 +133,7 @@ def noise(sigma: float, across: float = 0) -> np.ndarray:
     return (smooth / smooth.std()).astype(np.float32)
 
 
-def look(texture, u, v):
+def sample_texture(texture, u, v):
     """Return a texture's values at (u, v); it repeats after 1 in both directions."""
     rows, columns = ((256 * w).astype(np.int32) & 255 for w in (v, u))
     return texture.ravel()[rows * 256 + columns]
@@ -171,13 +171,13 @@ def background(s: Scenes, size: int) -> np.ndarray:
 
 
 def _plain(s, i, x, y):
-    return mix(s.far[i, :, None, None], s.near[i, :, None, None], step(0.0, 0.9, y))
+    return mix(s.far[i, :, None, None], s.near[i, :, None, None], smoothstep(0.0, 0.9, y))
 
 
 def _table(s, i, x, y):
     u, v = s.detail[i, :2]
     depth = 0.3 / np.maximum(y - s.horizon[i] + 0.15, 0.1)
-    grain = look(noise(1, 8), 0.4 * (x - 0.5) * depth + u, 0.5 * depth + v)
+    grain = sample_texture(noise(1, 8), 0.4 * (x - 0.5) * depth + u, 0.5 * depth + v)
     wall = s.far[i, :, None, None] * (1 - 0.25 * (1 - y / s.horizon[i]))
     table = s.near[i, :, None, None] * (1 + 0.07 * grain)
     return mix(wall, table, y > s.horizon[i])
@@ -188,13 +188,13 @@ def _cloth(s, i, x, y):
     angle, count = (angle - 0.5) * 1.4, 4 + 5 * width
     across = np.cos(angle) * x + np.sin(angle) * y
     along = np.cos(angle) * y - np.sin(angle) * x
-    folds = look(noise(18), 0.5 * x + u, 0.5 * y + v)
+    folds = sample_texture(noise(18), 0.5 * x + u, 0.5 * y + v)
     across, along = across + 0.01 * folds, along + 0.01 * folds
     bands = [0.5 + 0.5 * np.clip(4 * np.sin(2 * np.pi * count * w), -1, 1) for w in (across, along)]
     pattern = bands[0] if style < 0.4 else (bands[0] + bands[1]) / 2
     if style > 0.8:
         pattern = 0.15 * pattern  # almost without a pattern
-    threads = look(noise(0.7), x + u, y + v)
+    threads = sample_texture(noise(0.7), x + u, y + v)
     light = 0.55 + 0.3 * s.near[i, :, None, None]
     return mix(light, s.far[i, :, None, None], pattern) * (1 + 0.09 * folds + 0.05 * threads)
 
@@ -206,8 +206,8 @@ def _wood(s, i, x, y):
     across = (np.cos(angle) * y - np.sin(angle) * x) * (2.2 + 2 * width) + 2
     plank = np.floor(across)
     shift = np.mod(plank * 0.377 + u, 1)
-    waves = look(noise(12), 0.3 * along + shift, 0.2 * across + v)
-    grain = look(noise(1.5, 30), 0.5 * along + shift, 0.45 * across + v + 0.02 * waves)
+    waves = sample_texture(noise(12), 0.3 * along + shift, 0.2 * across + v)
+    grain = sample_texture(noise(1.5, 30), 0.5 * along + shift, 0.45 * across + v + 0.02 * waves)
     light, dark = linear(0.80, 0.66, 0.48), linear(0.36, 0.25, 0.17)
     weight = np.clip(0.75 * tone + 0.14 * grain + 0.3 * (shift - 0.5) + 0.1 * waves, 0, 1)
     gap = np.exp(-((np.abs(across - plank - 0.5) - 0.5) ** 2) / 0.0015)
@@ -216,13 +216,13 @@ def _wood(s, i, x, y):
 
 def _garden(s, i, x, y):
     u, v = s.detail[i, :2]
-    patches = look(noise(22), 0.6 * x + u, 0.6 * y + v)
+    patches = sample_texture(noise(22), 0.6 * x + u, 0.6 * y + v)
     light, dark = linear(0.42, 0.58, 0.22), linear(0.10, 0.24, 0.10)
     picture = mix(dark, light, np.clip(0.4 + 0.3 * patches, 0, 1))
     for a, b, c in s.detail[i, 4:40].reshape(12, 3):  # spots of light, out of focus
         wide = 0.04 + 0.07 * c
-        disc = 1 - step(0.7, 1.0, ((x - a) ** 2 + (y - 0.7 * b) ** 2) / wide**2)
+        disc = 1 - smoothstep(0.7, 1.0, ((x - a) ** 2 + (y - 0.7 * b) ** 2) / wide**2)
         spot = linear(0.55 + 0.4 * b, 0.75 + 0.2 * c, 0.3 + 0.3 * a)
         picture = mix(picture, spot, (0.25 + 0.3 * c) * disc)
-    ground = linear(0.45, 0.36, 0.24) * (1 + 0.1 * look(noise(3, 9), x + v, 2 * y + u))
-    return mix(picture, ground, step(-0.04, 0.04, y - s.horizon[i] - 0.15))
+    ground = linear(0.45, 0.36, 0.24) * (1 + 0.1 * sample_texture(noise(3, 9), x + v, 2 * y + u))
+    return mix(picture, ground, smoothstep(-0.04, 0.04, y - s.horizon[i] - 0.15))

@@ -12,8 +12,16 @@ Blinn (1977). Pictures are computed at twice the size and averaged.
 
 import numpy as np
 
-from helpers import scene
-from helpers.scene import Scenes, linear, look, mix, noise, scenes, step
+from helpers.simulate.scenes import (
+    Scenes,
+    background,
+    linear,
+    mix,
+    noise,
+    random_scenes,
+    sample_texture,
+    smoothstep,
+)
 
 KINDS = ("apple", "orange")
 SPLITS = ("train", "validation", "test")
@@ -42,7 +50,7 @@ def render(kind: str, scenes: Scenes, size: int = 64) -> np.ndarray:
     images = np.empty((len(scenes), size, size, 3), np.uint8)
     for start in range(0, len(scenes), CHUNK):
         part = scenes[start : start + CHUNK]
-        picture = _fruit(kind, part, scene.background(part, 2 * size))
+        picture = _fruit(kind, part, background(part, 2 * size))
         picture = picture.reshape(len(part), 3, size, 2, size, 2).mean(axis=(3, 5))
         picture = np.sqrt(np.clip(picture, 0, 1)) * 255 + 0.5
         images[start : start + CHUNK] = np.moveaxis(picture, 1, -1)
@@ -70,7 +78,7 @@ def load(split: str, n: int, seed: int = 0, size: int = 64) -> tuple[np.ndarray,
     # NumPy takes (seed, 0) for seed: streams count from 1.
     streams = {"train": (1, 2), "validation": (3, 3), "test": (4, 4)}[split]
     apples, oranges = (
-        render(kind, scenes(n, (seed, stream)), size)
+        render(kind, random_scenes(n, (seed, stream)), size)
         for kind, stream in zip(KINDS, streams, strict=True)
     )
     return apples, oranges
@@ -159,20 +167,24 @@ def _apple_skin(s, x, y, z, c, around, normal, pixel):
     ripe = s.ripeness[:, None, None]
     u = around / (2 * np.pi)
     streaky = 0.1 + 0.35 * s.skin[:, 5, None, None]
-    streaks = look(noise(14, 0.9), u, 0.22 * c + s.skin[:, 0, None, None])
-    streaks = streaks * step(1.0, 0.9, c)  # they would crowd at the stem
-    broad = look(noise(20), u, 0.2 * c + s.skin[:, 1, None, None])
+    streaks = sample_texture(noise(14, 0.9), u, 0.22 * c + s.skin[:, 0, None, None])
+    streaks = streaks * smoothstep(1.0, 0.9, c)  # they would crowd at the stem
+    broad = sample_texture(noise(20), u, 0.2 * c + s.skin[:, 1, None, None])
     cheek = np.cos(around - s.turn[:, None, None] - 2.2 + 1.5 * s.skin[:, 2, None, None])
     amount = 3.2 * ripe - 1.4 + 0.75 * cheek + 0.25 * broad + streaky * streaks
-    amount -= 0.25 * step(0.7, 0.9, c)
-    red = step(-0.5, 0.9, amount)[:, None]
-    ground = mix(linear(0.52, 0.70, 0.14), linear(0.93, 0.80, 0.30), step(0.0, 0.6, ripe)[:, None])
-    cover = mix(linear(0.86, 0.20, 0.13), linear(0.62, 0.04, 0.08), step(0.5, 1.0, ripe)[:, None])
+    amount -= 0.25 * smoothstep(0.7, 0.9, c)
+    red = smoothstep(-0.5, 0.9, amount)[:, None]
+    ground = mix(
+        linear(0.52, 0.70, 0.14), linear(0.93, 0.80, 0.30), smoothstep(0.0, 0.6, ripe)[:, None]
+    )
+    cover = mix(
+        linear(0.86, 0.20, 0.13), linear(0.62, 0.04, 0.08), smoothstep(0.5, 1.0, ripe)[:, None]
+    )
     colour = mix(ground, cover, red) * (1 + 0.3 * (streaky * streaks)[:, None])
-    hollow = step(0.93, 0.99, c + 0.01 * broad)[:, None]
+    hollow = smoothstep(0.93, 0.99, c + 0.01 * broad)[:, None]
     colour = mix(colour, linear(0.55, 0.52, 0.18), 0.7 * hollow)
-    dots = look(noise(0.8), 2 * u, 0.8 * c)
-    colour = mix(colour, linear(0.95, 0.85, 0.60), 0.25 * step(2.0, 2.6, dots)[:, None])
+    dots = sample_texture(noise(0.8), 2 * u, 0.8 * c)
+    colour = mix(colour, linear(0.95, 0.85, 0.60), 0.25 * smoothstep(2.0, 2.6, dots)[:, None])
     return colour, normal, 0.75, 50
 
 
@@ -182,12 +194,15 @@ def _orange_skin(s, x, y, z, c, around, normal, pixel):
     u = 0.42 * x / (1.2 + z) + s.skin[:, 0, None, None]
     v = 0.42 * y / (1.2 + z) + s.skin[:, 1, None, None]
     pores = noise(1.3)
-    middle = look(pores, u, v)
-    bumps = [look(pores, u + 1 / 256, v) - middle, look(pores, u, v + 1 / 256) - middle]
+    middle = sample_texture(pores, u, v)
+    bumps = [
+        sample_texture(pores, u + 1 / 256, v) - middle,
+        sample_texture(pores, u, v + 1 / 256) - middle,
+    ]
     normal = [normal[0] - 0.14 * bumps[0], normal[1] - 0.14 * bumps[1], normal[2]]
     colour = mix(linear(0.97, 0.66, 0.08), linear(0.96, 0.42, 0.03), ripe[:, None])
     colour = colour * (1 + 0.07 * middle[:, None])
-    pale = (1 - ripe) * step(0.3, 1.0, c) * 0.3
+    pale = (1 - ripe) * smoothstep(0.3, 1.0, c) * 0.3
     colour = mix(colour, linear(0.62, 0.68, 0.15), pale[:, None])
     away = np.sqrt(np.maximum(2 - 2 * c, 0))
     star = np.clip(0.5 + (0.11 + 0.04 * np.cos(5 * around) - away) / pixel, 0, 1)

@@ -10,7 +10,8 @@ import pathlib
 
 import numpy as np
 
-from helpers import archives, data, download, fruit, photographs
+from helpers import data, files, pictures
+from helpers.simulate import fruit
 
 ADDRESS = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"  # of <name>.zip
 OFFICIAL = {  # sha256 of the archive
@@ -44,40 +45,6 @@ class Domains:
     paired: bool = False
 
 
-def read_folder(folder, size: int) -> np.ndarray:
-    """Read all pictures of a folder: cut to a square around the middle and scaled.
-
-    Files that are no pictures, or are damaged, are named and left out.
-
-    Args:
-        folder: the path; pictures of every size and mode that Pillow reads.
-        size: width and height of the result, in pixels.
-
-    Returns:
-        uint8, shape (n, size, size, 3), in the order of the files' names; n >= 2.
-
-    Raises:
-        helpers.data.DataError: there is no such folder, or it has fewer than 2 usable pictures.
-    """
-    folder, pictures, skipped = pathlib.Path(folder).expanduser(), [], []
-    if not folder.is_dir():
-        raise data.DataError(f"There is no folder {folder}: give the path of one with pictures.")
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        try:
-            picture = photographs.read_photograph(path, size)
-        except ValueError:
-            skipped.append(path.name)
-        else:
-            pictures.append(np.uint8(np.round(picture * 255)))
-    if skipped:
-        print(f"Left out of {folder.name}, no usable pictures: {', '.join(skipped)}.")
-    if len(pictures) < 2:
-        raise data.DataError(
-            f"{folder} has {len(pictures)} usable pictures: put 2 or more JPEG or PNG files there."
-        )
-    return np.stack(pictures)
-
-
 def _split(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keep every tenth picture (one at least) for testing."""
     test = np.arange(len(pictures)) % 10 == 0
@@ -86,10 +53,10 @@ def _split(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _folders(folders, size: int) -> Domains:
     if folders is None or len(folders) != 2:
-        raise data.DataError(
+        raise files.DataError(
             f'folders is {folders}: with dataset="folder", give the paths of two folders.'
         )
-    (train_a, test_a), (train_b, test_b) = (_split(read_folder(f, size)) for f in folders)
+    (train_a, test_a), (train_b, test_b) = (_split(pictures.read_folder(f, size)) for f in folders)
     names = tuple(pathlib.Path(f).expanduser().resolve().name for f in folders)
     return Domains(names, train_a, train_b, test_a, test_b)
 
@@ -97,14 +64,15 @@ def _folders(folders, size: int) -> Domains:
 def _official(name: str, size: int, **options) -> Domains:
     address = os.environ.get("COURSE_CYCLEGAN_URL", ADDRESS).rstrip("/")
     sha256 = options.pop("sha256", OFFICIAL[name])
-    folder = download.CACHE / f"{name}-{sha256[:12]}"
+    folder = files.CACHE / f"{name}-{sha256[:12]}"
     if not folder.is_dir():
-        archive = download.download(f"{address}/{name}.zip", sha256, **options)
-        archives.extract(archive, folder)
+        archive = files.download(f"{address}/{name}.zip", sha256, **options)
+        files.extract(archive, folder)
         archive.unlink()
         print(f"{name}: {LICENCE}.")
     parts = [
-        read_folder(folder / name / part, size) for part in ("trainA", "trainB", "testA", "testB")
+        pictures.read_folder(folder / name / part, size)
+        for part in ("trainA", "trainB", "testA", "testB")
     ]
     return Domains(tuple(name.split("2")), *parts)
 
@@ -132,18 +100,18 @@ def load(
         n: fruit: how many of each kind to train with; a fifth as many pairs are for testing.
         seed: fruit: chooses the scenes.
         folders: with ``"folder"``, the paths of two folders.
-        options: timeout and attempts, as in ``helpers.download.download``.
+        options: timeout and attempts, as in ``helpers.files.download``.
 
     Raises:
-        helpers.data.DataError: the name is unknown, a number is out of range, or a folder has
+        helpers.files.DataError: the name is unknown, a number is out of range, or a folder has
             fewer than 2 usable pictures.
-        helpers.download.DownloadError: there is no network, or the archive is not the official one.
-        helpers.archives.ArchiveError: the archive is damaged.
+        helpers.files.DownloadError: there is no network, or the archive is not the official one.
+        helpers.files.ArchiveError: the archive is damaged.
     """
     if dataset not in DATASETS:
-        raise data.DataError(f"There is no data set {dataset!r}: use {', '.join(DATASETS)}.")
+        raise files.DataError(f"There is no data set {dataset!r}: use {', '.join(DATASETS)}.")
     if size % 16 or size < 32:
-        raise data.DataError(f"size is {size}: give a multiple of 16, 32 or more.")
+        raise files.DataError(f"size is {size}: give a multiple of 16, 32 or more.")
     if dataset == "boots":
         return _boots(size)
     if dataset == "folder":

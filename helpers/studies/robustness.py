@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from helpers import data, download, imagenet, lesson, plots
+from helpers import chapters, data, files, pictures, plots
+from helpers.sources import imagenet, photographs
 
 SHOWN = ("coffee", "camera", "helmet", "cat", "rocket", "palace", "flower")
 LOOK = 20  # how much stronger a perturbation is shown
@@ -162,7 +163,7 @@ def train_dcgan(images, steps: int, seed: int, latent_dim: int = 64):
         A function from latent codes (m, latent_dim) to images (m, 28, 28, 1) in [0, 1], the
         average of the generator's weights.
     """
-    chapter = lesson.definitions("04_dcgan")
+    chapter = chapters.import_chapter("04_dcgan")
     keras.utils.set_random_seed(seed)
     players = chapter.build_generator(latent_dim), chapter.build_discriminator(images.shape[1:])
     gan = chapter.AveragedGAN(*players, seed)
@@ -174,17 +175,17 @@ def train_dcgan(images, steps: int, seed: int, latent_dim: int = 64):
     return lambda latent: (gan.average(latent, training=False) + 1) / 2
 
 
-def photographs(own=None) -> np.ndarray:
+def with_own(own=None) -> np.ndarray:
     """Return seven photographs that may be shown, before them the reader's own if there is one.
 
     Args:
-        own: what ``imagenet.read_photograph`` takes, or None.
+        own: what ``pictures.read_picture`` takes, or None.
 
     Returns:
         float32, shape (7 or 8, 224, 224, 3), values k / 255.
     """
-    known = imagenet.photographs()
-    first = [] if own is None else [imagenet.read_photograph(own)]
+    known = photographs.examples()
+    first = [] if own is None else [pictures.read_picture(own)]
     return np.stack(first + [known[name] for name in SHOWN])
 
 
@@ -200,7 +201,7 @@ def imagenet_classifier(name: str):
     """
     try:
         return imagenet.load(imagenet.NETWORK if name == "embedded" else name)
-    except download.DownloadError as error:
+    except files.DownloadError as error:
         print(error)
         return imagenet.load(imagenet.NETWORK)
 
@@ -214,8 +215,8 @@ def show_attacks(classifier, before, after) -> None:
     """
     changes = 0.5 + LOOK * (np.asarray(after) - before)
     _, axes = plt.subplots(3, len(before), figsize=(1.8 * len(before), 6), squeeze=False)
-    for column, pictures in enumerate(zip(before, changes, after, strict=True)):
-        for row, picture in enumerate(pictures):
+    for column, shown in enumerate(zip(before, changes, after, strict=True)):
+        for row, picture in enumerate(shown):
             title = f"change x {LOOK}"
             if row != 1:
                 name, probability = classifier.top(picture, 1)[0]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.neighbors import NearestNeighbors
 
-from helpers import data, metrics, plots, reference
+from helpers import data, metrics, plots
 
 ATTRIBUTES = ("brightness", "width", "texture", "symmetry", "upper half")
 
@@ -119,7 +119,7 @@ class Shop:
         images, labels = data.load("fashion-mnist", "train")
         chosen = np.random.default_rng(seed).choice(len(images), n, replace=False)
         self.seen, self.seen_kinds = data.to_unit(images[chosen]), labels[chosen]
-        self.seen_features = reference.load("fashion-mnist").features(self.seen)
+        self.seen_features = metrics.load_classifier("fashion-mnist").features(self.seen)
         self._search = NearestNeighbors(n_neighbors=3).fit(self.seen_features)
         self._radii = self._search.kneighbors()[0][:, -1]
 

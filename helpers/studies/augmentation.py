@@ -7,7 +7,7 @@ import tensorflow as tf
 from sklearn import metrics
 from sklearn.neighbors import NearestNeighbors
 
-from helpers import data, results
+from helpers import experiment, files
 
 
 def check_apart(train, test) -> None:
@@ -18,18 +18,18 @@ def check_apart(train, test) -> None:
             such arrays.
 
     Raises:
-        helpers.data.DataError: a patient's number, or a whole picture, is in both.
+        helpers.files.DataError: a patient's number, or a whole picture, is in both.
     """
     sides = [(s.images, s.patients) if hasattr(s, "images") else s for s in (train, test)]
     both = set(np.asarray(sides[0][1]).tolist()) & set(np.asarray(sides[1][1]).tolist())
     if both:
-        raise data.DataError(
+        raise files.DataError(
             f"{len(both)} patients are in training and test (such as {sorted(both)[0]}): split by "
             "patient."
         )
     seen, unseen = ({np.ascontiguousarray(x).tobytes() for x in images} for images, _ in sides)
     if seen & unseen:
-        raise data.DataError(
+        raise files.DataError(
             f"{len(seen & unseen)} pictures are in training and test: remove the copies."
         )
 
@@ -78,12 +78,12 @@ def affordable(pools, sizes, more: int) -> tuple[tuple[int, ...], int]:
         more: how many further ones an oracle would like.
 
     Raises:
-        helpers.data.DataError: the rarest class is too small for the smallest size.
+        helpers.files.DataError: the rarest class is too small for the smallest size.
     """
     most = int(min(np.bincount(pool.labels).min() for pool in pools))
     kept = tuple(size for size in sizes if size <= most // 2)
     if not kept:
-        raise data.DataError(
+        raise files.DataError(
             f"The rarest class has {most} training pictures: give {2 * min(sizes)} or more."
         )
     return kept, min(more, most - max(kept))
@@ -237,7 +237,9 @@ def compare(draws, rival: str) -> dict[tuple, tuple[float, float, float]]:
     for size in sizes:
         print(f"\n{size} patients of each class")
         rows = {arm: [draw[size, arm] for draw in draws] for arm in arms}
-        results.compare({arm: {k: [r[k] for r in rows[arm]] for k in rows[arm][0]} for arm in arms})
+        experiment.compare(
+            {arm: {k: [r[k] for r in rows[arm]] for k in rows[arm][0]} for arm in arms}
+        )
     accuracies = {
         arm: [[draw[size, arm]["accuracy"] for draw in draws] for size in sizes] for arm in arms
     }

@@ -4,80 +4,16 @@ A mixture of Gaussians in the plane has countable modes, and a distance tells ho
 nothing has to be estimated by another network.
 """
 
-import dataclasses
-
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from sklearn.neighbors import NearestNeighbors
 
-from helpers import data, metrics, plots
+from helpers import data, metrics
+from helpers.simulate import mixtures
 
 SAMPLES = 256  # that VitalSigns looks at
-FOUND = 0.1  # of its fair share of the samples, for a mode to count as found
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Mixture:
-    """Equally likely round Gaussians in the plane.
-
-    Attributes:
-        centres: shape (modes, 2).
-        sd: standard deviation of each, in both directions; > 0.
-    """
-
-    centres: np.ndarray
-    sd: float
-
-    def sample(self, n: int, seed: int) -> np.ndarray:
-        """Draw n points, float32, shape (n, 2)."""
-        rng = np.random.default_rng(seed)
-        chosen = self.centres[rng.integers(len(self.centres), size=n)]
-        return (chosen + self.sd * rng.standard_normal((n, 2))).astype("float32")
-
-    def _nearest(self, points) -> tuple[np.ndarray, np.ndarray]:
-        points = np.asarray(points, dtype=float)
-        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-            raise ValueError(f"points of shape {points.shape}: give finite numbers, shape (n, 2).")
-        tree = NearestNeighbors(n_neighbors=1).fit(self.centres)
-        distances, modes = tree.kneighbors(points)
-        return distances[:, 0], modes[:, 0]
-
-    def modes(self, points) -> np.ndarray:
-        """Return the number of the nearest centre of each point (n, 2), shape (n,)."""
-        return self._nearest(points)[1]
-
-    def quality(self, points) -> tuple[int, float]:
-        """Return how many modes were found and the share of high-quality points, in [0, 1].
-
-        A point has high quality within 3 sd of a centre (Srivastava et al. 2017, § 4.1). A mode
-        counts as found with at least a tenth of its fair share of the points, of high quality.
-        """
-        distances, modes = self._nearest(points)
-        good = distances < 3 * self.sd
-        counts = np.bincount(modes[good], minlength=len(self.centres))
-        fair = len(distances) / len(self.centres)
-        return int(np.sum(counts >= FOUND * fair)), float(good.mean())
-
-    def draw(self, ax, points, size: float = 4) -> None:
-        """Draw points (n, 2) over the centres."""
-        reach = np.abs(self.centres).max() + 1
-        ax.scatter(*self.centres.T, s=60, color=plots.REAL, alpha=0.25, linewidths=0)
-        ax.scatter(*np.transpose(points), s=size, color=plots.GENERATED, linewidths=0)
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
-
-
-def ring(modes: int = 8, radius: float = 2.0, sd: float = 0.1) -> Mixture:
-    """Return Gaussians on a circle."""
-    angles = 2 * np.pi * np.arange(modes) / modes
-    return Mixture(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), sd)
-
-
-def grid(side: int = 5, spacing: float = 2.0, sd: float = 0.1) -> Mixture:
-    """Return side * side Gaussians on a square lattice around the origin."""
-    ticks = spacing * (np.arange(side) - (side - 1) / 2)
-    return Mixture(np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2), sd)
 
 
 class VitalSigns(keras.callbacks.Callback):
@@ -116,7 +52,7 @@ class VitalSigns(keras.callbacks.Callback):
         )
         self.rows.append(
             {
-                "modes": int(np.sum(shares >= FOUND / self.count)),
+                "modes": int(np.sum(shares >= mixtures.FOUND / self.count)),
                 "moved": float(np.abs(shares - before).sum() / 2),
                 "force": float(logs["gradient_norm"]),
                 "gap": seen - unseen,

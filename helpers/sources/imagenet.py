@@ -14,11 +14,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from helpers import data, download
-from helpers.photographs import SIZE, photographs, read_photograph
-
-__all__ = ["CLASSES", "ImageNetClassifier", "build_classifier", "load", "photographs",
-           "read_photograph"]  # fmt: skip
+from helpers import files
+from helpers.pictures import SIZE
 
 NETWORK = "EfficientNet-Lite0"
 CLASSES = 1000
@@ -122,7 +119,7 @@ class ImageNetClassifier:
         if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
             raise ValueError(
                 f"images are {images.dtype} from {images.min()} to {images.max()}: give floats in "
-                "[0, 1] (imagenet.read_photograph or data.to_unit)."
+                "[0, 1] (pictures.read_picture or data.to_unit)."
             )
         images = images.astype(np.float32, copy=False)
         parts = [images[start : start + 32] for start in range(0, len(images), 32)]
@@ -139,20 +136,20 @@ class ImageNetClassifier:
 
 
 def class_names() -> tuple[str, ...]:
-    """Return the 1000 names in the order of the logits; raises helpers.data.DataError."""
-    return tuple(data.content(NAMES).decode("utf-8").splitlines())
+    """Return the 1000 names in the order of the logits; raises helpers.files.DataError."""
+    return tuple(files.content(NAMES).decode("utf-8").splitlines())
 
 
 def read_weights() -> list[np.ndarray]:
     """Return the stored weights, float32, in the order of ``build_classifier().weights``.
 
-    The file's datasets 000, 001, ... have that order, as those of ``helpers/reference.py``; the
+    The file's datasets 000, 001, ... have that order, as those of ``helpers/metrics.py``; the
     large ones are in half precision. Keras' load_weights does not read it.
 
     Raises:
-        helpers.data.DataError: the file is missing or damaged.
+        helpers.files.DataError: the file is missing or damaged.
     """
-    with h5py.File(data.checked_path(WEIGHTS), "r") as file:
+    with h5py.File(files.checked_path(WEIGHTS), "r") as file:
         return [file[name][()].astype(np.float32) for name in sorted(file)]
 
 
@@ -168,7 +165,7 @@ def _official(network: str, weights: str | None = "imagenet") -> keras.Model:
         inner = build(weights=weights, input_shape=(SIZE, SIZE, 3), classifier_activation=None)
     except Exception as error:  # what keras raises where a download fails has no type of its own
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise download.DownloadError(
+        raise files.DownloadError(
             f"The weights of {network} cannot be had ({reason.rstrip('.')}): check the network, or "
             f"stay with network={NETWORK!r}, which the course carries."
         ) from None
@@ -192,8 +189,8 @@ def load(network: str = NETWORK) -> ImageNetClassifier:
 
     Raises:
         ValueError: the name is unknown.
-        helpers.data.DataError: a file of ``data/imagenet`` is missing or damaged.
-        helpers.download.DownloadError: the official weights cannot be had.
+        helpers.files.DataError: a file of ``data/imagenet`` is missing or damaged.
+        helpers.files.DownloadError: the official weights cannot be had.
     """
     if network in OFFICIAL:
         return ImageNetClassifier(_official(network), class_names())

@@ -1,0 +1,1 @@
+"""Worlds whose truth is known: fruit and scenes, lesions, mixtures, shoppers."""

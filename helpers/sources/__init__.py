@@ -1,0 +1,1 @@
+"""What comes from elsewhere: unpaired sets, patients, the ImageNet network, Hub modules."""

@@ -1,0 +1,1 @@
+"""The measuring instruments of one or two chapters."""
