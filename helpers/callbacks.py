@@ -97,57 +97,40 @@ class SampleGrid(keras.callbacks.Callback):
         if before // self.every != self._step // self.every:
             self._take()
 
-    def show(self, seconds_per_frame: float = 0.2, scale: int = 1):
+    def show(self, seconds_per_frame: float = 0.2, scale: int = 1, alt: str | None = None):
         """Show the frames as an animation."""
-        plots.animation(self.frames, seconds_per_frame, scale)
+        plots.animation(self.frames, seconds_per_frame, scale, alt=alt)
 
 
-class CpuBudget(keras.callbacks.Callback):
-    """Ends a training when it has used so many CPU seconds, to compare models at the same cost.
+class MeasureEvery(keras.callbacks.Callback):
+    """Calls ``measure(model)`` every so many steps, also over several trainings.
 
     Args:
-        seconds: CPU seconds of this process, all threads added up; infinity only counts.
+        measure: function from the model to a number (or whatever should be kept).
+        every: steps between two measurements; the state before the first step is not measured.
 
     Attributes:
-        used: CPU seconds so far.
-        steps: training steps so far.
+        steps: the training step of each measurement, counted over all trainings.
+        values: what ``measure`` returned.
     """
 
-    def __init__(self, seconds: float = float("inf")):
+    def __init__(self, measure, every: int):
         super().__init__()
-        self.seconds, self.used, self.steps = seconds, 0.0, 0
-
-    def on_train_begin(self, logs=None):
-        self._started = time.process_time()
+        if every < 1:
+            raise ValueError(f"every is {every}: give a number of steps from 1.")
+        self.measure, self.every = measure, every
+        self.steps, self.values = [], []
+        self._step = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._base = self.steps
+        self._base = self._step
 
     def on_train_batch_end(self, batch, logs=None):
-        self.steps = self._base + batch + 1
-        self.used = time.process_time() - self._started
-        if self.used >= self.seconds:
-            self.model.stop_training = True
-
-
-class Clocked(keras.callbacks.Callback):
-    """Calls ``measure(model)`` after each epoch; the CPU clock stands while it measures.
-
-    ``rows`` has (CPU seconds, value), also over several trainings; one ends at ``limit`` seconds.
-    """
-
-    def __init__(self, measure, limit: float = float("inf")):
-        super().__init__()
-        self.measure, self.limit, self.used, self.rows = measure, limit, 0.0, []
-
-    def on_train_begin(self, logs=None):
-        self._started = time.process_time()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.used += time.process_time() - self._started
-        self.rows.append((self.used, self.measure(self.model)))
-        self.model.stop_training |= self.used >= self.limit
-        self._started = time.process_time()
+        # With steps_per_execution the calls are further apart than one step.
+        before, self._step = self._step, self._base + batch + 1
+        if before // self.every != self._step // self.every:
+            self.steps.append(self._step)
+            self.values.append(self.measure(self.model))
 
 
 class Resume(keras.callbacks.Callback):
@@ -203,7 +186,7 @@ class Resume(keras.callbacks.Callback):
         self._note = tf.Variable("", dtype=tf.string, trainable=False)
         values = {f"v{i:04d}": v.value for i, v in enumerate(variables)}
         self._checkpoint = tf.train.Checkpoint(note=self._note, **values)
-        folder = pathlib.Path(folder)
+        folder = pathlib.Path(folder).expanduser()
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
         self._restore(folder)
 

@@ -1,6 +1,7 @@
-"""Lessons are code: use the definitions of one notebook in another, or in a test."""
+"""Chapters are code: use the definitions of one notebook in another, or in a test."""
 
 import ast
+import functools
 import pathlib
 import types
 
@@ -24,7 +25,7 @@ def find(name: str) -> pathlib.Path:
     )
 
 
-def _is_lesson(value: ast.expr) -> bool:
+def _is_chapter(value: ast.expr) -> bool:
     """Return whether this is a call of ``import_chapter``: one chapter builds on another."""
     called = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
     return called.split(".")[-1] == "import_chapter"
@@ -39,7 +40,7 @@ def _is_definition(node: ast.stmt) -> bool:
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
         return True
     if isinstance(node, ast.Assign) and all(map(_is_name, node.targets)):
-        if _is_lesson(node.value):
+        if _is_chapter(node.value):
             return True
         try:
             ast.literal_eval(node.value)
@@ -49,33 +50,39 @@ def _is_definition(node: ast.stmt) -> bool:
     return False
 
 
-def import_chapter(name: str | pathlib.Path) -> types.SimpleNamespace:
+def python(source: str) -> str:
+    """Return a cell's source with IPython's own lines (``%magic``, ``!command``) as comments."""
+    lines = source.splitlines()
+    return "\n".join("# " + x if x.lstrip().startswith(("%", "!")) else x for x in lines)
+
+
+def import_chapter(name: str | pathlib.Path) -> types.ModuleType:
     """Import a notebook's definitions without running its training.
 
-    Only imports, functions, classes, assignments of literal constants and of another lesson's
+    Only imports, functions, classes, assignments of literal constants and of another chapter's
     definitions at the top level are executed; calls, loops and plots are not.
 
     Args:
         name: the notebook's name, for example ``"03_vanilla_gan"``, or a path.
 
     Returns:
-        A namespace with everything that was defined.
+        A module with everything that was defined; the same one each time, while the file does not
+        change.
 
     Raises:
         FileNotFoundError: there is no such notebook.
     """
-    path = name if isinstance(name, pathlib.Path) else find(name)
+    path = (name if isinstance(name, pathlib.Path) else find(name)).resolve()
+    return _imported(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _imported(path: pathlib.Path, changed: int) -> types.ModuleType:
     notebook = nbformat.read(path, as_version=4)
-    module = types.ModuleType(path.stem.lstrip("0123456789_") or "lesson")
-    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
-        tree = ast.parse(cell.source, filename=f"{path.name}, code cell {number + 1}")
+    module = types.ModuleType(path.stem.lstrip("0123456789_") or "chapter")
+    for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
+        place = f"{path.name}, code cell {number}"  # as tracebacks name it
+        tree = ast.parse(python(cell.source), filename=place)
         tree.body = [node for node in tree.body if _is_definition(node)]
-        exec(compile(tree, tree_name(path, number), "exec"), module.__dict__)
-    return types.SimpleNamespace(
-        **{k: v for k, v in vars(module).items() if not k.startswith("__")}
-    )
-
-
-def tree_name(path: pathlib.Path, number: int) -> str:
-    """Name a code cell in tracebacks: file and position."""
-    return f"{path.name}, code cell {number + 1}"
+        exec(compile(tree, place, "exec"), vars(module))
+    return module

@@ -1,17 +1,36 @@
-"""Profiles and seeds: how large a run is, and which random numbers it draws."""
+"""Experiment: how large a run is, which random numbers it draws, and what it measured.
+
+``start`` seeds a chapter, ``record`` keeps a number, ``table`` draws all of them beside what was
+expected and beside what other seeds gave. The table's output also carries the numbers as data
+(``MIME_TYPE``); the batch runner reads them from there into the notebook's ``metadata.course``.
+"""
 
 import dataclasses
-import html
+import json
 import math
 import numbers
-import time
+import os
+import pathlib
 
 import keras
 import numpy as np
+import pandas as pd
+import scipy.stats
 import tensorflow as tf
 from IPython.display import display
 
+from helpers import compute
+
 PROFILES = ("smoke", "laptop", "gpu")
+MIME_TYPE = "application/vnd.course.results+json"
+EVIDENCE = pathlib.Path(__file__).parents[1] / "docs" / "evidence.json"
+SURE = 0.99  # of the prediction interval, outside of which a value is marked
+COMPARISONS = {
+    "<=": lambda value, target: value <= target,
+    ">=": lambda value, target: value >= target,
+    "==": lambda value, target: value == target,
+}
+_recorded: dict[str, dict] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,23 +38,30 @@ class Run:
     """One run of a chapter.
 
     Attributes:
-        profile: ``"smoke"`` (proves that every cell works, <= 60 s), ``"laptop"`` (makes the
-            committed outputs, <= 6 min on two cores) or ``"gpu"`` (full size).
+        profile: ``"smoke"`` (proves that every cell works, a minute at most), ``"laptop"`` (makes
+            the committed outputs, minutes on two cores) or ``"gpu"`` (full size).
         seed: the integer from which every random number of the run follows.
-        started: ``time.perf_counter()`` at the start, in seconds.
+        chapter: the notebook's name without the ending, "" outside of the course's chapters.
+        options: the chapter's own parameters, {name: value}.
     """
 
     profile: str
     seed: int
-    started: float = dataclasses.field(default_factory=time.perf_counter)
+    chapter: str = ""
+    options: dict = dataclasses.field(default_factory=dict)
 
     def pick(self, *, smoke, laptop, gpu):
         """Return the value that belongs to this run's profile."""
         return {"smoke": smoke, "laptop": laptop, "gpu": gpu}[self.profile]
 
 
-def start(profile: str, seed: int, deterministic: bool = False) -> Run:
-    """Seed Python, NumPy and Keras, and return the run's profile.
+_run = Run("laptop", 0)
+
+
+def start(
+    profile: str, seed: int, chapter: str = "", deterministic: bool = False, **options
+) -> Run:
+    """Prepare the devices, seed Python, NumPy and Keras, and return the run.
 
     Models of this course also own a ``keras.random.SeedGenerator``: random layers and
     operations draw from it, so that the seed reaches them inside a compiled step too.
@@ -43,12 +69,15 @@ def start(profile: str, seed: int, deterministic: bool = False) -> Run:
     Args:
         profile: ``"smoke"``, ``"laptop"`` or ``"gpu"``.
         seed: an integer from 0 to 2**32 - 1.
-        deterministic: make every TensorFlow operation deterministic. Two runs then agree to
-            the last bit on the same machine; training becomes slower.
+        chapter: the notebook's name without the ending; ``table`` looks up its evidence.
+        deterministic: make every TensorFlow operation deterministic (on the CPU; on a card it
+            would switch XLA off). Two runs then agree to the last bit on the same machine.
+        options: the chapter's own parameters.
 
     Raises:
         ValueError: the profile is not one of the three, or the seed is out of range.
     """
+    global _run
     if profile not in PROFILES:
         raise ValueError(
             f"profile is {profile!r}: set it to one of {', '.join(PROFILES)} "
@@ -56,19 +85,13 @@ def start(profile: str, seed: int, deterministic: bool = False) -> Run:
         )
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed!r}: set it to an integer from 0 to 4294967295.")
+    compute.prepare_devices()
     keras.utils.set_random_seed(seed)
-    if deterministic:
+    if deterministic and not compute.cards():
         tf.config.experimental.enable_op_determinism()
-    return Run(profile, seed)
-
-
-MIME_TYPE = "application/vnd.course.results+json"
-COMPARISONS = {
-    "<=": lambda value, target: value <= target,
-    ">=": lambda value, target: value >= target,
-    "==": lambda value, target: value == target,
-}
-_recorded: dict[str, dict] = {}
+    _recorded.clear()
+    _run = Run(profile, seed, chapter, options)
+    return _run
 
 
 def met(result: dict) -> bool | None:
@@ -78,7 +101,15 @@ def met(result: dict) -> bool | None:
     return bool(COMPARISONS[result["op"]](result["value"], result["target"]))
 
 
-def record(name: str, value, target=None, op: str = "<=", unit: str = "") -> float:
+def record(
+    name: str,
+    value,
+    target=None,
+    op: str = "<=",
+    unit: str = "",
+    label: str = "",
+    difference: bool = False,
+) -> float:
     """Keep one measured number of this notebook under a name.
 
     Args:
@@ -87,6 +118,9 @@ def record(name: str, value, target=None, op: str = "<=", unit: str = "") -> flo
         target: the number that was expected, or None for a result without a target.
         op: how the value compares to its target: ``"<="``, ``">="`` or ``"=="``.
         unit: the unit to print, for example ``"nats"``.
+        label: what the number is, in words; by default the name with blanks.
+        difference: it says how much better one thing is than another, so that over several seeds
+            it "holds" where its 95 % interval excludes 0, and is "open" where it does not.
 
     Returns:
         The value as a Python number, so that a cell can go on with it.
@@ -99,37 +133,104 @@ def record(name: str, value, target=None, op: str = "<=", unit: str = "") -> flo
         raise ValueError(f"{name!r} is no result name: use letters, digits and underscores.")
     if op not in COMPARISONS:
         raise ValueError(f"op is {op!r}: use one of {', '.join(COMPARISONS)}.")
-    value = value if isinstance(value, numbers.Integral) else float(value)
-    value = int(value) if isinstance(value, numbers.Integral) else value
+    value = int(value) if isinstance(value, numbers.Integral) else float(value)
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value}: a result must be finite; look at the training above.")
-    target = None if target is None else float(target)
-    _recorded[name] = {"value": value, "target": target, "op": op, "unit": unit}
+    _recorded[name] = {
+        "value": value,
+        "target": None if target is None else float(target),
+        "op": op,
+        "unit": unit,
+        "label": label or name.replace("_", " "),
+        "difference": bool(difference),
+    }
+    if path := os.environ.get("COURSE_RESULTS"):  # the batch runner keeps them if a cell fails
+        pathlib.Path(path).write_text(json.dumps(_recorded), encoding="utf-8")
     return value
 
 
 def recorded() -> dict[str, dict]:
-    """Return a copy of everything recorded: {name: {value, target, op, unit}}."""
+    """Return everything recorded: {name: {value, target, op, unit, label, difference}}."""
     return {name: dict(result) for name, result in _recorded.items()}
 
 
-def clear() -> None:
-    """Forget everything recorded (a test or a second run in the same kernel)."""
-    _recorded.clear()
+def evidence(run: Run | None = None) -> dict[str, dict]:
+    """Return what several seeds gave for a chapter under the same profile and options.
+
+    Args:
+        run: by default the run that ``start`` returned last.
+
+    Returns:
+        {name: {"mean", "sd", "n", "values"}} as ``tools/evidence.py`` writes it; {} where there is
+        none.
+    """
+    run = run or _run
+    try:
+        chapter = json.loads(EVIDENCE.read_text(encoding="utf-8"))[run.chapter]
+    except (OSError, ValueError, KeyError):
+        return {}
+    options = json.loads(json.dumps(run.options, default=str))
+    same = chapter["profile"] == run.profile and chapter["options"] == options
+    return chapter["results"] if same else {}
 
 
-def _rows() -> list[tuple[str, str, str, str]]:
-    rows = []
+def prediction_interval(mean: float, sd: float, n: int, sure: float = SURE) -> tuple[float, float]:
+    """Return where one more seed's value lies with this probability, after n >= 2 of them.
+
+    The t interval for a further draw of a normal distribution whose mean and standard deviation
+    are estimated: mean ± t sd √(1 + 1/n).
+    """
+    half = scipy.stats.t.ppf((1 + sure) / 2, n - 1) * sd * math.sqrt(1 + 1 / n)
+    return mean - half, mean + half
+
+
+def holds(mean: float, sd: float, n: int) -> bool:
+    """Return whether the 95 % t interval of a mean difference of n >= 2 seeds excludes 0."""
+    return abs(mean) > scipy.stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n)
+
+
+def _other_seeds(result: dict, known: dict | None) -> str:
+    """Say in words what other seeds gave, and whether this value is unlike them."""
+    if not known or known["n"] < 2:
+        return ""
+    text = f"{known['n']} seeds: {known['mean']:.4g} ± {known['sd']:.2g}"
+    numbers_of = known["mean"], known["sd"], known["n"]
+    if result["difference"]:
+        text += ", holds" if holds(*numbers_of) else ", open"
+    low, high = prediction_interval(*numbers_of)
+    return text if low <= result["value"] <= high else text + " (yours lies outside)"
+
+
+def table() -> None:
+    """Draw the table of measured against expected, and store the numbers in the output.
+
+    Under ``smoke`` no target is judged: a run that only checks the set-up reaches none of them.
+    """
+    known, rows = evidence(), []
     for name, result in _recorded.items():
         unit = f" {result['unit']}" if result["unit"] else ""
-        target = "" if result["target"] is None else f"{result['op']} {result['target']:.4g}{unit}"
-        verdict = {True: "reached", False: "missed", None: ""}[met(result)]
-        rows.append((name, f"{result['value']:.4g}{unit}", target, verdict))
-    return rows
+        row = {"result": result["label"], "measured": f"{result['value']:.4g}{unit}"}
+        if result["target"] is not None:
+            row["expected"] = f"{result['op']} {result['target']:.4g}{unit}"
+        if _run.profile != "smoke" and met(result) is not None:
+            row["verdict"] = "reached" if met(result) else "missed"
+        if known:
+            row["other seeds"] = _other_seeds(result, known.get(name))
+        rows.append(row)
+    columns = ["result", "measured", "expected", "verdict", "other seeds"]
+    shown = pd.DataFrame(rows, columns=columns).dropna(axis=1, how="all").fillna("")
+    display(
+        {
+            "text/plain": shown.to_string(index=False, justify="left"),
+            "text/html": shown.to_html(index=False, justify="left", border=0),
+            MIME_TYPE: recorded(),
+        },
+        raw=True,
+    )
 
 
 def compare(rows: dict[str, dict], digits: int = 3) -> None:
-    """Print a table of candidates: {name: {column: number, or numbers of several seeds}}.
+    """Show a table of candidates: {name: {column: number, or numbers of several seeds}}.
 
     Several numbers become their mean ± their standard deviation.
     """
@@ -139,32 +240,4 @@ def compare(rows: dict[str, dict], digits: int = 3) -> None:
         spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
         return f"{np.mean(values):.{digits}f}{spread}"
 
-    columns = list(next(iter(rows.values())))
-    lines = [["", *columns]]
-    lines += [[name, *(cell(row[column]) for column in columns)] for name, row in rows.items()]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
-    for name, *cells in lines:
-        print(name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)),
-              sep="  ")  # fmt: skip
-
-
-def table() -> None:
-    """Draw the table of measured against expected, and store the numbers in the output."""
-    header = ("result", "measured", "expected", "")
-    rows = _rows()
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-             for row in [header, *rows]]  # fmt: skip
-    cells = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(c)}</td>" for c in row)
-        + "</tr>" for row in rows
-    )  # fmt: skip
-    head = "".join(f"<th style='text-align:left'>{c}</th>" for c in header)
-    display(
-        {
-            "text/plain": "\n".join(lines),
-            "text/html": f"<table><tr>{head}</tr>{cells}</table>",
-            MIME_TYPE: recorded(),
-        },
-        raw=True,
-    )
+    display(pd.DataFrame.from_dict(rows, orient="index").map(cell))

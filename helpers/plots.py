@@ -5,6 +5,7 @@ is clipped. Every function draws and shows at once, and returns nothing unless i
 """
 
 import base64
+import html
 import io
 
 import matplotlib.pyplot as plt
@@ -27,6 +28,21 @@ plt.rcParams.update(
         "image.cmap": "gray",
     }
 )
+
+
+def show(alt: str) -> None:
+    """Show the current figure with a text for readers who cannot see it.
+
+    Args:
+        alt: what the picture shows and what to see in it, a sentence or two; it goes into the
+            output's metadata, from where pages take it.
+    """
+    figure = plt.gcf()
+    if get_ipython() is None:
+        plt.show()
+    else:
+        display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
 
 
 def tile(images, columns: int | None = None, pad: int = 1) -> np.ndarray:
@@ -68,7 +84,9 @@ def show_image(ax, image, title: str | None = None) -> None:
         ax.set_title(title)
 
 
-def image_grid(images, columns=None, title=None, scale: float = 1.0, ax=None) -> None:
+def image_grid(
+    images, columns=None, title=None, scale: float = 1.0, ax=None, alt: str | None = None
+) -> None:
     """Show images as one tiled picture.
 
     Args:
@@ -77,34 +95,43 @@ def image_grid(images, columns=None, title=None, scale: float = 1.0, ax=None) ->
         title: a line above the picture.
         scale: size of a pixel, in screen pixels divided by 1.6.
         ax: axes to draw on, for pictures side by side; by default a figure of its own.
+        alt: a text for readers who cannot see it; by default the number of images and the title.
     """
     whole = tile(images, columns)
     if ax is None:
         height, width = (scale * side * 1.6 / 80 for side in whole.shape[:2])
         _, ax = plt.subplots(figsize=(width, height + (0.35 if title else 0)))
         show_image(ax, whole, title)
-        plt.show()
+        show(alt or f"{len(images)} images in a grid: {title or 'no title'}.")
     else:
         show_image(ax, whole, title)
 
 
-def image_grids(groups: dict, columns=None, width: float = 10) -> None:
+def image_grids(groups: dict, columns=None, width: float = 10, alt: str | None = None) -> None:
     """Show several sets of images side by side, each under its name.
 
     Args:
         groups: {title: images (n, h, w, 1 or 3) in [0, 1]}.
         columns: images in a row of each; by default a square.
         width: width of the whole, in inches.
+        alt: a text for readers who cannot see it; by default the titles.
     """
     rows, across = tile(next(iter(groups.values())), columns).shape[:2]
     height = width / len(groups) * rows / across + 0.3
     _, axes = plt.subplots(1, len(groups), figsize=(width, height), squeeze=False)
     for ax, (title, images) in zip(axes[0], groups.items(), strict=True):
         image_grid(images, columns, title, ax=ax)
-    plt.show()
+    show(alt or f"Image grids side by side: {', '.join(groups)}.")
 
 
-def bars(values: dict, xlabel: str, errors=None, mark: str | None = None, log: bool = True) -> None:
+def bars(
+    values: dict,
+    xlabel: str,
+    errors=None,
+    mark: str | None = None,
+    log: bool = True,
+    alt: str | None = None,
+) -> None:
     """Draw named numbers > 0 as horizontal bars, the smallest first.
 
     Args:
@@ -113,6 +140,7 @@ def bars(values: dict, xlabel: str, errors=None, mark: str | None = None, log: b
         errors: {name: standard deviation}, drawn as whiskers.
         mark: a name whose value gets a line down all bars, to compare with.
         log: a logarithmic axis.
+        alt: a text for readers who cannot see it; by default the names and their numbers.
     """
     names = sorted(values, key=values.get, reverse=True)
     _, ax = plt.subplots(figsize=(7, 0.6 + 0.24 * len(names)))
@@ -123,10 +151,12 @@ def bars(values: dict, xlabel: str, errors=None, mark: str | None = None, log: b
         ax.axvline(values[mark], color="grey", linestyle=":")
     ax.set(xlabel=xlabel, xscale="log" if log else "linear")
     ax.margins(x=0.12)
-    plt.show()
+    told = ", ".join(f"{name} {values[name]:.3g}" for name in reversed(names))
+    show(alt or f"Bars, {xlabel}: {told}.")
 
 
-def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, xlabel="epoch"):
+def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, xlabel="epoch",
+                alt: str | None = None):  # fmt: skip
     """Draw losses (or other numbers) over the course of training.
 
     Args:
@@ -136,6 +166,7 @@ def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, x
         ax: axes to draw on; by default a figure of its own.
         smooth: weight of the past in an exponential mean, in [0, 1); the raw curve stays visible.
         xlabel: the horizontal axis.
+        alt: a text for readers who cannot see it; by default where each curve starts and ends.
     """
     values = getattr(history, "history", history)
     names = names or list(values)
@@ -156,25 +187,32 @@ def loss_curves(history, names=None, title=None, ax=None, smooth: float = 0.0, x
     if title:
         ax.set_title(title)
     if own:
-        plt.show()
+        ends = [f"{label} from {values[name][0]:.3g} to {values[name][-1]:.3g}"
+                for name, label in labels.items()]  # fmt: skip
+        show(alt or f"Curves over {xlabel}: {'; '.join(ends)}.")
 
 
-def lines(groups: dict, xlabel: str, ylabel: str, log: bool = False) -> None:
+def lines(
+    groups: dict, xlabel: str, ylabel: str, log: bool = False, alt: str | None = None
+) -> None:
     """Draw points joined by lines, a colour for each name.
 
     Args:
         groups: {name: pairs (x, y)}.
         log: a logarithmic vertical axis.
+        alt: a text for readers who cannot see it; by default the axes and the names.
     """
     _, ax = plt.subplots(figsize=(7, 2.8))
     for name, pairs in groups.items():
         ax.plot(*np.transpose(pairs), "o-", markersize=4, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     ax.legend(frameon=False)
-    plt.show()
+    show(alt or f"Lines, {ylabel} over {xlabel}: {', '.join(groups)}.")
 
 
-def manifold(decode, n: int = 15, share: float = 0.98, title=None, ax=None) -> None:
+def manifold(
+    decode, n: int = 15, share: float = 0.98, title=None, ax=None, alt: str | None = None
+) -> None:
     """Show what a decoder makes of a regular grid over a two-dimensional latent space.
 
     The grid has equal steps in probability under a standard normal prior (Kingma & Welling
@@ -186,14 +224,17 @@ def manifold(decode, n: int = 15, share: float = 0.98, title=None, ax=None) -> N
         share: the central part of the prior that is covered in each direction.
         title: a line above the picture.
         ax: axes to draw on; by default a figure of its own.
+        alt: as in ``image_grid``.
     """
     steps = scipy.stats.norm.ppf(np.linspace((1 - share) / 2, (1 + share) / 2, n))
     first, second = np.meshgrid(steps, steps[::-1])
     codes = np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
-    image_grid(np.asarray(decode(codes)), columns=n, title=title, ax=ax)
+    image_grid(np.asarray(decode(codes)), columns=n, title=title, ax=ax, alt=alt)
 
 
-def slider(draw, values, label: str, panels: int = 5, size: float = 2.4) -> None:
+def slider(
+    draw, values, label: str, panels: int = 5, size: float = 2.4, alt: str | None = None
+) -> None:
     """Show a picture that depends on one number, for several of its values.
 
     The static view (a printed or published notebook) has ``panels`` of the pictures side by
@@ -205,6 +246,7 @@ def slider(draw, values, label: str, panels: int = 5, size: float = 2.4) -> None
         label: the number's name.
         panels: how many pictures the static view has.
         size: width and height of a picture, in inches.
+        alt: a text for readers who cannot see it; by default the values that are shown.
     """
     values = list(values)
     shown = np.unique(np.linspace(0, len(values) - 1, min(panels, len(values))).round().astype(int))
@@ -212,7 +254,8 @@ def slider(draw, values, label: str, panels: int = 5, size: float = 2.4) -> None
     for ax, position in zip(axes[0], shown, strict=True):
         draw(ax, values[position])
         ax.set_title(f"{label} = {values[position]:g}")
-    plt.show()
+    told = ", ".join(f"{values[position]:g}" for position in shown)
+    show(alt or f"Pictures for {label} = {told}.")
     if get_ipython() is None:
         return
     import ipywidgets  # only where a kernel can answer
@@ -263,7 +306,15 @@ def gif(frames, seconds_per_frame: float = 0.2, last: float = 1.5) -> bytes:
     return buffer.getvalue()
 
 
-def animation(frames, seconds_per_frame: float = 0.2, scale: int = 1, width=None) -> None:
+def strip(frames, n: int = 6) -> list:
+    """Return n of the frames, evenly spread from the first to the last, for a still picture."""
+    chosen = np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int)
+    return [frames[i] for i in chosen]
+
+
+def animation(
+    frames, seconds_per_frame: float = 0.2, scale: int = 1, width=None, alt: str | None = None
+) -> None:
     """Show frames as an embedded GIF; viewers without animation see the last frame.
 
     Args:
@@ -271,7 +322,9 @@ def animation(frames, seconds_per_frame: float = 0.2, scale: int = 1, width=None
         seconds_per_frame: how long each frame stays.
         scale: screen pixels for one pixel of a frame, in both directions.
         width: width on the screen in pixels, instead of a scale.
+        alt: a text for readers who cannot see it.
     """
+    alt = alt or f"Animation of {len(frames)} frames; the last one is shown where nothing moves."
     data = gif(frames, seconds_per_frame)
     still = io.BytesIO()
     Image.open(io.BytesIO(gif(frames[-1:]))).save(still, "PNG", optimize=True)
@@ -281,8 +334,9 @@ def animation(frames, seconds_per_frame: float = 0.2, scale: int = 1, width=None
     display(
         {
             "text/plain": f"animation of {len(frames)} frames",
-            "text/html": f'<img style="{style}" src="data:image/gif;base64,{source}">',
+            "text/html": f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/gif;base64,{source}">',
             "image/png": base64.b64encode(still.getvalue()).decode("ascii"),
         },
+        metadata={"image/png": {"alt": alt}},
         raw=True,
     )

@@ -55,7 +55,7 @@ def test_gif_without_frames_says_what_to_do():
 
 def test_animation_has_a_still_for_viewers_that_show_none(monkeypatch):
     shown = []
-    monkeypatch.setattr(plots, "display", lambda content, raw: shown.append(content))
+    monkeypatch.setattr(plots, "display", lambda content, **_: shown.append(content))
     plots.animation([np.zeros((4, 4)), np.ones((4, 4))])
     assert set(shown[0]) == {"text/plain", "text/html", "image/png"}
     assert 'src="data:image/gif;base64,' in shown[0]["text/html"]
