@@ -6,6 +6,7 @@ small dense networks with noise layers about five times as slow (measured for th
 Nothing here changes what is computed, only how fast.
 """
 
+import contextlib
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -25,10 +26,8 @@ def cards() -> list[str]:
 def prepare_devices() -> None:
     """Let memory grow on every card, and let a training fall back where XLA refuses its step."""
     for device in tf.config.list_physical_devices("GPU"):
-        try:
+        with contextlib.suppress(RuntimeError):  # the card is in use already: called again
             tf.config.experimental.set_memory_growth(device, True)
-        except RuntimeError:
-            pass  # the card is in use already: a notebook that is started a second time
     if cards():
         fall_back_without_xla()
 

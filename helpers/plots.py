@@ -40,8 +40,8 @@ def show(alt: str) -> None:
     figure = plt.gcf()
     if get_ipython() is None:
         plt.show()
-    else:
-        display(figure, metadata={"image/png": {"alt": alt}})
+        return
+    display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
 
 
@@ -330,11 +330,11 @@ def animation(
     Image.open(io.BytesIO(gif(frames[-1:]))).save(still, "PNG", optimize=True)
     width = width or scale * np.shape(frames[0])[1]
     style = f"width:{width}px; image-rendering:pixelated"
-    source = base64.b64encode(data).decode("ascii")
+    source = f"data:image/gif;base64,{base64.b64encode(data).decode('ascii')}"
     display(
         {
             "text/plain": f"animation of {len(frames)} frames",
-            "text/html": f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/gif;base64,{source}">',
+            "text/html": f'<img alt="{html.escape(alt)}" style="{style}" src="{source}">',
             "image/png": base64.b64encode(still.getvalue()).decode("ascii"),
         },
         metadata={"image/png": {"alt": alt}},
