@@ -50,8 +50,10 @@ def frechet_distance(mean1, covariance1, mean2, covariance2) -> float:
 
 
 def fid(real, fake) -> float:
-    """Return the Fréchet Inception distance (Heusel et al. 2017) of two sets of features; >= 0.
+    """Return the Fréchet distance of two sets of features, >= 0 (Heusel et al. 2017, eq. 6).
 
+    With features of an Inception network it is the published FID. The course uses those of a small
+    classifier of the same data (``load_classifier``): no value here can be compared with a paper's.
     It is biased: fewer samples give a larger value. Compare only values of equally many samples,
     and with the value of real images against real images.
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import numpy as np
 import psutil
 import pytest
 from tiny_course import kill_tree, make_root, until
@@ -35,6 +36,12 @@ def two_at_a_time(request):
 
         yield start
         pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def rng():
+    """A random generator of the test's own: what it draws does not depend on other tests."""
+    return np.random.default_rng(0)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from helpers import data, files, metrics
 
-rng = np.random.default_rng(0)
-a = rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6))
-b = rng.normal(size=(260, 6)) + 0.5
+made = np.random.default_rng(0)
+a = made.normal(size=(300, 6)) @ made.normal(size=(6, 6))
+b = made.normal(size=(260, 6)) + 0.5
 
 
 def test_fid_is_the_formula_with_scipys_matrix_root():
@@ -19,14 +19,14 @@ def test_fid_is_the_formula_with_scipys_matrix_root():
     assert metrics.fid(a, b) == pytest.approx(expected, rel=1e-8)
 
 
-def test_frechet_distance_of_diagonal_normals_in_closed_form():
+def test_frechet_distance_of_diagonal_normals_in_closed_form(rng):
     m1, m2, s1, s2 = rng.random((4, 5))
     expected = np.sum((m1 - m2) ** 2) + np.sum((s1 - s2) ** 2)
     value = metrics.frechet_distance(m1, np.diag(s1**2), m2, np.diag(s2**2))
     assert value == pytest.approx(expected)
 
 
-def test_fid_of_a_set_and_itself_is_0_even_with_singular_covariances():
+def test_fid_of_a_set_and_itself_is_0_even_with_singular_covariances(rng):
     flat = np.repeat(a[:, :1], 4, axis=1)  # rank 1
     assert metrics.fid(flat, flat) == pytest.approx(0, abs=1e-8)
     assert metrics.fid(flat, flat + 1) == pytest.approx(4)
@@ -34,7 +34,7 @@ def test_fid_of_a_set_and_itself_is_0_even_with_singular_covariances():
     assert np.isfinite(metrics.fid(few, few + 0.1))
 
 
-def test_fid_of_numbers():
+def test_fid_of_numbers(rng):
     x, y = rng.normal(1, 2, (500, 1)), rng.normal(3, 1, (500, 1))
     expected = (x.mean() - y.mean()) ** 2 + (x.std(ddof=1) - y.std(ddof=1)) ** 2
     assert metrics.fid(x, y) == pytest.approx(expected)
@@ -65,7 +65,7 @@ def test_kid_is_the_mean_over_subsets_that_share_no_sample():
 
 
 @pytest.mark.parametrize("shift", [0, 0.5])
-def test_kid_is_unbiased_and_its_standard_error_honest(shift):
+def test_kid_is_unbiased_and_its_standard_error_honest(shift, rng):
     found = []
     for seed in range(100):
         r = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def test_inception_score_at_its_ends(probabilities, score):
     assert metrics.inception_score(probabilities) == pytest.approx(score)
 
 
-def test_inception_score_is_the_mean_divergence_from_the_marginal():
+def test_inception_score_is_the_mean_divergence_from_the_marginal(rng):
     p = rng.dirichlet(np.ones(5), 40)
     divergence = [np.sum(row * np.log(row / p.mean(axis=0))) for row in p]
     assert metrics.inception_score(p) == pytest.approx(np.exp(np.mean(divergence)))
@@ -118,7 +118,7 @@ def brute_force(real, fake, k):
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
-def test_manifold_metrics_agree_with_brute_force(k):
+def test_manifold_metrics_agree_with_brute_force(k, rng):
     real, fake = rng.normal(size=(60, 3)), rng.normal(0.5, 0.6, (45, 3))
     expected = brute_force(real, fake, k)
     found = metrics.precision_recall(real, fake, k) + metrics.density_coverage(real, fake, k)
@@ -132,7 +132,7 @@ def test_manifold_metrics_of_equal_and_of_distant_sets():
     assert metrics.density_coverage(a, a + 1000) == (0, 0)
 
 
-def test_a_generator_with_half_of_the_modes_has_half_of_the_recall():
+def test_a_generator_with_half_of_the_modes_has_half_of_the_recall(rng):
     centres = np.repeat([[0, 0], [50, 0], [0, 50], [50, 50]], 250, axis=0)
     real = centres + rng.normal(size=(1000, 2))
     fake = centres[:500] + rng.normal(size=(500, 2))
@@ -147,7 +147,7 @@ def test_equal_points_count_as_inside_in_spite_of_rounding():
     assert metrics.precision_recall(a, copies) == (1, pytest.approx(30 / 300))
 
 
-def test_blocks_do_not_change_the_counts():
+def test_blocks_do_not_change_the_counts(rng):
     points, centres = rng.normal(size=(2300, 2)), rng.normal(size=(1100, 2))
     radii = rng.random(1100) * 0.3
     inside, full = metrics._balls(points, centres, radii)
@@ -212,7 +212,7 @@ def test_evaluate_knows_real_digits(digits):
     assert abs(found["kid"]) < 5 * found["kid_se"]
 
 
-def test_evaluate_tells_collapse_and_noise_from_digits(digits):
+def test_evaluate_tells_collapse_and_noise_from_digits(digits, rng):
     real = metrics.evaluate(digits[0][:500], "mnist")
     assert real["kid_se"] > 0
     half = metrics.evaluate(digits[0][digits[1] < 5][:500], "mnist")

@@ -9,10 +9,8 @@ from PIL import Image
 
 from helpers import plots
 
-rng = np.random.default_rng(0)
 
-
-def test_tile_places_every_image():
+def test_tile_places_every_image(rng):
     images = rng.random((5, 4, 3, 1))
     whole = plots.tile(images, columns=3, pad=1)
     assert whole.shape == (2 * 5 - 1, 3 * 4 - 1, 1)
