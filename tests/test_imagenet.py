@@ -1,6 +1,5 @@
 """The ImageNet classifier: the same answers as its source, and any photograph as its input."""
 
-import io
 import json
 import pathlib
 
@@ -8,9 +7,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
-from helpers import files, pictures
+from helpers import files
 from helpers.sources import imagenet, photographs
 from tools import convert_imagenet
 
@@ -238,124 +236,6 @@ def test_without_a_network_one_sentence_says_what_to_do(monkeypatch):
 
 
 # Photographs
-
-
-def picture(mode: str, size=(60, 40)) -> Image.Image:
-    """An image in this mode: left half dark, right half light."""
-    grey = np.zeros((size[1], size[0]), np.uint8)
-    grey[:, size[0] // 2 :] = 255
-    return Image.fromarray(grey).convert(mode)
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"])
-def test_any_mode_is_read(mode, tmp_path):
-    path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
-    if mode == "I;16":
-        Image.fromarray(np.asarray(picture("L"), np.uint16) * 257).save(path)
-    else:
-        picture(mode).save(path)
-    image = pictures.read_picture(path)
-    assert image.shape == (224, 224, 3) and image.dtype == np.float32
-    assert image.min() >= 0 and image.max() <= 1
-    np.testing.assert_allclose(image[:, :80], 0, atol=0.02)
-    np.testing.assert_allclose(image[:, 144:], 1, atol=0.02)
-    np.testing.assert_array_equal(pictures.read_picture(str(path)), image)
-    np.testing.assert_array_equal(pictures.read_picture(path.read_bytes()), image)
-
-
-def test_what_is_transparent_becomes_white():
-    pixels = np.zeros((30, 30, 4), np.uint8)
-    pixels[:15, :, 3] = 255  # black above, nothing below
-    image = pictures.read_picture(pixels)
-    assert image[:100].max() < 0.01 and image[124:].min() > 0.99
-
-
-def test_a_palette_with_transparency(tmp_path):
-    image = picture("P")
-    image.save(tmp_path / "image.gif", transparency=image.getpixel((0, 0)))
-    assert pictures.read_picture(tmp_path / "image.gif").min() > 0.98  # the dark half is white
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (1, 400), (1000, 300)])
-def test_any_size_becomes_a_square(size):
-    image = pictures.read_picture(Image.new("RGB", size, (255, 0, 51)))
-    np.testing.assert_allclose(image, np.broadcast_to([1, 0, 0.2], (224, 224, 3)), atol=1e-6)
-
-
-def test_the_middle_is_kept():
-    pixels = np.zeros((10, 30, 3), np.uint8)
-    pixels[:, 10:20] = 255
-    assert pictures.read_picture(pixels, size=10).min() == 1
-    assert pictures.read_picture(pixels.transpose(1, 0, 2), size=10).min() == 1
-
-
-def test_a_photograph_taken_sideways_is_turned_upright():
-    upright = np.zeros((32, 32), np.uint8)
-    upright[:16] = 255  # light above
-    exif, buffer = Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6  # stored turned by 90 degrees to the left
-    Image.fromarray(np.rot90(upright).copy()).save(buffer, "PNG", exif=exif)
-    image = pictures.read_picture(buffer.getvalue(), size=32)
-    np.testing.assert_array_equal(image[..., 0], upright / 255)
-
-
-def test_arrays_of_floats_are_rounded_to_bytes(images):
-    again = pictures.read_picture(images[0])
-    np.testing.assert_allclose(again, images[0], atol=1e-6)
-    assert pictures.read_picture(np.full((5, 5), 0.5), size=5)[0, 0, 0] == np.float32(128 / 255)
-
-
-@pytest.mark.parametrize(
-    "array, message",
-    [
-        (np.zeros((2, 5, 5, 3), np.uint8), "shape"),
-        (np.zeros((5, 5, 2), np.uint8), "shape"),
-        (np.zeros((0, 5, 3), np.uint8), "shape"),
-        (np.zeros((5, 5, 3), np.int32), "int32"),
-        (np.full((5, 5, 3), 255.0), r"255\.0: give uint8"),
-        (np.full((5, 5, 3), np.nan), "give uint8"),
-    ],
-)
-def test_arrays_that_are_no_photographs(array, message):
-    with pytest.raises(ValueError, match=message):
-        pictures.read_picture(array)
-
-
-def half_a_picture() -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
-        buffer, "JPEG"
-    )
-    return buffer.getvalue()[: buffer.tell() // 2]
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (b"This is a text.", "is no image that can be read: save it as PNG or JPEG"),
-        (b"", "is no image that can be read"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "cannot be read|is no image"),
-        (half_a_picture(), "cannot be read .*give another image"),
-        (None, r"does not exist: correct the path\.$"),
-    ],
-)
-def test_files_that_are_no_images(tmp_path, content, message):
-    path = tmp_path / "mine.png"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match=message) as problem:
-        pictures.read_picture(path)
-    assert str(path) in str(problem.value) and "\n" not in str(problem.value)
-
-
-def test_a_folder_is_no_image(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read"):
-        pictures.read_picture(tmp_path)
-
-
-def test_a_size_of_nothing():
-    with pytest.raises(ValueError, match="size is 0"):
-        pictures.read_picture(np.zeros((5, 5)), size=0)
 
 
 def test_photographs_are_photographs(shown):
