@@ -5,7 +5,6 @@ and the size of its original, which ``data/manifest.json`` says, were checked.
 """
 
 import math
-import os
 import struct
 
 import numpy as np
@@ -159,26 +158,15 @@ def fetch(name: str, base_url: str | None = None, **options) -> None:
 
     Args:
         name: ``"mnist"`` or ``"fashion-mnist"``.
-        base_url: where ``<file>.xz`` or ``<file>.gz`` lies; by default the environment variable
-            COURSE_DATA_URL followed by the set's name, or else the official addresses.
+        base_url: where ``<file>.xz`` or ``<file>.gz`` lies; see ``helpers.files.fetch``.
         options: timeout and attempts, as in ``helpers.files.download``.
 
     Raises:
         helpers.files.DownloadError: a file cannot be had, or is not the official one.
+        helpers.files.StorageError: the disk is full, or the folder may not be written.
     """
     if name not in NAMES:
         raise files.DataError(f"There is no data set {name!r}: use one of {', '.join(NAMES)}.")
-    base = os.environ.get("COURSE_DATA_URL")
-    base = base_url or (base and f"{base.rstrip('/')}/{name}")
-    bases = [base] if base else files.manifest("sets")[name]["urls"]
-    for relative, wanted in files.manifest().items():
-        path = (files.DATA / relative).with_suffix("")
-        if (
-            not relative.startswith(f"{name}/")
-            or path.is_file()
-            or (files.DATA / relative).is_file()
-        ):
-            continue
-        endings = (".xz", ".gz") if base else (".gz",)
-        urls = [f"{b.rstrip('/')}/{path.name}{ending}" for b in bases for ending in endings]
-        files.download_packed(urls, path, wanted["sha256"], wanted["bytes"], **options)
+    for relative in files.manifest():
+        if relative.startswith(f"{name}/") and files.find(relative) is None:
+            files.fetch(relative, base_url, **options)

@@ -1,20 +1,28 @@
 """Downloads and archives, against a local server that does everything wrong that a server can."""
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import http.server
 import io
 import json
 import lzma
+import os
+import pathlib
 import re
+import shutil
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
 import time
 import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -101,7 +109,7 @@ def server():
 def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "PAUSE", 0.01)
     monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
-    for name in ("http_proxy", "HTTP_PROXY", "COURSE_DATA_URL"):
+    for name in ("http_proxy", "HTTP_PROXY", "COURSE_DATA_URL", "COURSE_FETCH"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -247,7 +255,131 @@ def test_only_web_addresses(tmp_path):
         fails("give one with https:// or http://", url, None)
 
 
-# data.fetch
+# Disks and permissions, and other processes
+
+
+def test_a_full_disk_is_no_matter_of_the_network(server, tmp_path):
+    if not pathlib.Path("/dev/full").exists():
+        pytest.skip("the system has no /dev/full")
+    (tmp_path / "a.bin.partial").symlink_to("/dev/full")
+    fails(r"^The disk is full, at .*a\.bin\.partial: make room there", f"{server.url}/plain/a.bin",
+          SHA256, tmp_path / "a.bin", error=files.StorageError)  # fmt: skip
+    assert len(server.requests) == 1, "trying again would not help"
+
+
+def test_a_cache_that_cannot_be_made(server, monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(files, "CACHE", tmp_path / "file" / "cache")
+    url = f"{server.url}/plain/a.bin"
+    fails(r"The folder .*cache cannot be made .*COURSE_CACHE", url, SHA256,
+          error=files.StorageError)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_what_may_not_be_written_is_named(server, monkeypatch, tmp_path, number):
+    real = pathlib.Path.open
+
+    def denied(path, mode="r", *arguments, **options):
+        if "r" not in mode:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, mode, *arguments, **options)
+
+    archive = make_zip(tmp_path / "archive", {"a": b"1"})
+    monkeypatch.setattr(pathlib.Path, "open", denied)
+    sentence = r"may not be used \(.*\): allow it, or give another folder"
+    for call, arguments in (
+        (files.download, (f"{server.url}/plain/a.bin", SHA256, tmp_path / "a.bin")),
+        (files.write_whole, (tmp_path / "b.bin", b"1")),
+        (files.extract, (archive, tmp_path / "folder")),
+    ):
+        fails(sentence, *arguments, error=files.StorageError, call=call)
+    assert [p.name for p in tmp_path.iterdir()] == ["archive"]
+
+
+def test_a_full_disk_is_no_damage_of_an_archive(monkeypatch, tmp_path):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    archive = make_zip(tmp_path / "archive", {"a": b"1"})
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    fails("^The disk is full", archive, tmp_path / "folder", error=files.StorageError,
+          call=files.extract)  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["archive"]
+
+
+def test_a_name_that_is_held_for_a_moment(monkeypatch, tmp_path):
+    """As Windows does while a virus scanner looks at a file."""
+    real, calls = os.replace, []
+
+    def denied_twice(source, target):
+        calls.append(target)
+        if len(calls) < 3:
+            raise PermissionError(errno.EACCES, "Access is denied", str(target))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", denied_twice)
+    assert files.write_whole(tmp_path / "a", b"1").read_bytes() == b"1"
+    monkeypatch.setattr(files, "PATIENCE", 0)
+    calls[:] = []
+    fails("may not be used", tmp_path / "a", b"2", error=files.StorageError, call=files.write_whole)
+    assert (tmp_path / "a").read_bytes() == b"1" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_downloads_of_the_same_file_at_once(server, tmp_path):
+    urls = [f"{server.url}/{way}/a.bin" for way in ("truncate", "plain", "broken", "norange")] * 3
+    with ThreadPoolExecutor(len(urls)) as pool:
+        for path in pool.map(lambda url: files.download(url, SHA256, tmp_path / "a.bin"), urls):
+            assert path.read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_running_download_is_left_alone_and_a_killed_one_goes_on(server, tmp_path):
+    path = tmp_path / "a.bin"
+    code = "import sys; from helpers import files; files.download(*sys.argv[1:4])"
+    command = [sys.executable, "-c", code, f"{server.url}/stall/a.bin", SHA256, str(path)]
+    other = subprocess.Popen(command, cwd=pathlib.Path(files.__file__).parents[1])
+    partial = tmp_path / "a.bin.partial"
+    try:
+        while not (partial.exists() and partial.stat().st_size == 50_000):
+            assert other.poll() is None
+            time.sleep(0.02)
+        files.download(f"{server.url}/plain/a.bin", SHA256, path)
+        assert path.read_bytes() == CONTENT and server.requests[-1][1] is None
+        assert partial.stat().st_size == 50_000
+    finally:
+        other.send_signal(signal.SIGKILL if os.name != "nt" else signal.SIGTERM)
+        other.wait()
+    path.unlink()
+    files.download(f"{server.url}/plain/a.bin", SHA256, path)
+    assert server.requests[-1] == ("/plain/a.bin", "bytes=50000-")
+    assert path.read_bytes() == CONTENT and not partial.exists()
+
+
+def test_an_archive_that_is_unpacked_twice_at_once(monkeypatch, tmp_path):
+    archive = make_tar(tmp_path / "archive", {"a": b"1", "b/c": CONTENT})
+    real, first = files.replace, tmp_path / "folder"
+
+    def too_late(source, target):
+        shutil.copytree(source, target)  # another process was faster
+        real(source, target)
+
+    monkeypatch.setattr(files, "replace", too_late)
+    assert files.extract(archive, first) == first
+    assert (first / "b" / "c").read_bytes() == CONTENT
+    assert {p.name for p in tmp_path.iterdir()} == {"archive", "folder"}
+
+
+def test_the_home_folder(server, monkeypatch, tmp_path):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    path = files.download(f"{server.url}/plain/a.bin", SHA256, "~/a.bin")
+    assert path == tmp_path / "home" / "a.bin"
+    make_zip(tmp_path / "home" / "zip", {"a": b"1"})
+    assert files.extract("~/zip", "~/folder") == tmp_path / "home" / "folder"
+    assert files.write_whole("~/new/b", b"1") == tmp_path / "home" / "new" / "b"
+
+
+# data.fetch, and files.content in a notebook that stands alone
 
 
 @pytest.fixture
@@ -349,6 +481,42 @@ def test_a_stopped_fetch_goes_on(root, server):
     assert data.load("mnist", "train")[0].tobytes() == CONTENT[: 300 * 784]
     assert ("/truncate/train-images-idx3-ubyte.gz", "bytes=100000-") in server.requests
     assert len(stored(root)) == 4
+
+
+def test_a_notebook_that_stands_alone_fetches_what_it_asks_for(root, server, monkeypatch):
+    with pytest.raises(files.DataError, match="is missing"):
+        data.load("mnist", "test")
+    assert server.requests == []
+    monkeypatch.setenv("COURSE_FETCH", f"{server.url}/plain/copy")
+    assert data.load("mnist", "test")[0].tobytes() == CONTENT[: 300 * 784]
+    assert stored(root) == {"t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"}
+    listed = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    listed["files"]["reference/other.h5"] = {"sha256": SHA256, "bytes": len(CONTENT)}
+    (root / "manifest.json").write_text(json.dumps(listed), encoding="utf-8")
+    server.files["copy/reference/other.h5"] = CONTENT
+    assert files.checked_path("reference/other.h5").read_bytes() == CONTENT
+    server.requests.clear()
+    assert files.content("reference/other.h5") == CONTENT and server.requests == []
+
+
+def test_what_cannot_be_fetched_can_be_uploaded(root, server, monkeypatch):
+    monkeypatch.setenv("COURSE_FETCH", f"{server.url}/404")
+    packed = {name: content for name, content in server.files.items() if name.endswith(".gz")}
+    for name in packed:
+        del server.files[name]
+    text = fails(r"404 Not Found\): upload train-images", "mnist", "train", call=data.load)
+    assert all(name in text for name in packed) and f"to the folder {root / 'mnist'}" in text
+    for name, content in packed.items():  # official files, as they come or unpacked
+        images = "images" in name
+        (root / "mnist" / name.removesuffix("" if images else ".gz")).write_bytes(
+            content if images else gzip.decompress(content)
+        )
+    assert data.load("mnist", "train")[0].tobytes() == CONTENT[: 300 * 784]
+    (root / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"another file"))
+    with pytest.raises(files.DataError, match=r"ubyte\.gz ends after 12 of"):
+        data.load("mnist", "train")
+    fails(r"404 Not Found\): upload other\.h5 to the folder .*reference,", "reference/other.h5",
+          call=files.content)  # fmt: skip
 
 
 # archives
