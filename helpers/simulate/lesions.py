@@ -23,11 +23,6 @@ LOWEST, HIGHEST = -80.0, 220.0  # HU that become 0 and 255
 TRAIN, TEST = 0, 1  # streams of random numbers: no patient of one is in the other
 
 
-def to_hounsfield(images) -> np.ndarray:
-    """Turn bytes (0 to 255) back into Hounsfield units, -80 to 220, float32 of the same shape."""
-    return np.float32(images) / 255 * (HIGHEST - LOWEST) + LOWEST
-
-
 def _filtered(fields: np.ndarray, response: np.ndarray, sd) -> np.ndarray:
     """Filter (n, s, s) by a response (s, s // 2 + 1) and give each field a standard deviation."""
     size = fields.shape[1]
@@ -44,8 +39,8 @@ def _column(values) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)[:, None, None]
 
 
-def draw(labels, seed: int, stream: int = TRAIN, size: int = SIZE) -> np.ndarray:
-    """Draw one lesion for each label; every lesion is another patient's.
+def render(labels, seed: int, stream: int = TRAIN, size: int = SIZE) -> np.ndarray:
+    """Render one lesion for each label; every lesion is another patient's.
 
     Args:
         labels: whole numbers 0 (cyst), 1 (metastasis), 2 (haemangioma), shape (n,), n >= 1.

@@ -1,15 +1,18 @@
-"""Medical: small sets of patients, split so that no patient is on both sides.
+"""Patients: small sets of pictures, split so that no patient is on both sides.
 
 ``load`` gives simulated lesions, two official sets of MedMNIST (Yang et al. 2023), or a reader's
 own folder in the same form; ``wisconsin`` gives the table of real patients that scikit-learn has.
 """
 
+import collections
+import csv
 import dataclasses
 import functools
 import hashlib
+import io
 import os
 import pathlib
-import re
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -17,16 +20,20 @@ from sklearn import datasets
 
 from helpers import files, pictures
 from helpers.simulate import lesions
-from helpers.studies import augmentation
 
 ADDRESS = "https://zenodo.org/records/10519652/files/"  # of <name>.npz
-OFFICIAL = {  # md5 as the MedMNIST project publishes it, and the names of the classes
-    "breastmnist": ("750601b1f35ba3300ea97c75c52ff8f6", ("malignant", "normal or benign")),
-    "pneumoniamnist": ("28209eda62fecd6e6a2d98b1501bb15f", ("normal", "pneumonia")),
+OFFICIAL = {  # md5 as the MedMNIST project publishes it, its classes, and the one to be found
+    "breastmnist": ("750601b1f35ba3300ea97c75c52ff8f6", ("malignant", "normal or benign"), 0),
+    "pneumoniamnist": ("28209eda62fecd6e6a2d98b1501bb15f", ("normal", "pneumonia"), 1),
 }
 LICENCE = "CC BY 4.0; Yang et al. 2023, MedMNIST v2, and the authors of the original pictures"
 DATASETS = ("lesions", *OFFICIAL, "folder")
 LARGEST = 2**26  # bytes, packed or not
+TABLE = "patients.csv"
+FORM = (
+    f"name each file patient_picture, such as p012_3.png, or put a table {TABLE} with the columns "
+    "file and patient beside the classes"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,26 +45,97 @@ class Cohort:
         images: uint8, shape (n, 28, 28, 1).
         labels: int32, shape (n,), from 0 to len(names) - 1.
         patients: shape (n,), what tells one patient from another.
+        positive: the number of the class that is to be found, where the data set says so.
     """
 
     names: tuple[str, ...]
     images: np.ndarray
     labels: np.ndarray
     patients: np.ndarray
+    positive: int | None = None
+
+    def part(self, chosen) -> "Cohort":
+        """Return the pictures at some positions, or where a mask is True."""
+        images, labels = self.images[chosen], self.labels[chosen]
+        return Cohort(self.names, images, labels, self.patients[chosen], self.positive)
+
+
+def positive_class(cohort: Cohort, wanted=None) -> int | None:
+    """Return the number of the class that sensitivity is about.
+
+    Args:
+        cohort: whose classes they are.
+        wanted: the reader's choice, the name of a class; None leaves it to the data set.
+
+    Returns:
+        None where there are three or more classes and nobody has chosen: all of them count.
+
+    Raises:
+        helpers.files.DataError: there is no such class, or there are two and nobody has chosen.
+    """
+    choices = " or ".join(f'positive = "{name}"' for name in cohort.names)
+    if wanted is not None:
+        if str(wanted) not in cohort.names:
+            raise files.DataError(f"positive is {wanted!r}, which is no class here: set {choices}.")
+        return cohort.names.index(str(wanted))
+    if cohort.positive is None and len(cohort.names) == 2:
+        raise files.DataError(
+            f"There are two classes, and which one is to be found is not known: set {choices} in "
+            "the parameters cell."
+        )
+    return cohort.positive
+
+
+def check_apart(train: Cohort, test: Cohort) -> None:
+    """Refuse patients that are on both sides, by name or by picture.
+
+    Raises:
+        helpers.files.DataError: a patient, or a whole picture, is in both.
+    """
+    both = set(train.patients.tolist()) & set(test.patients.tolist())
+    if both:
+        raise files.DataError(
+            f"{len(both)} patients are in training and test (such as {min(both)}): split by "
+            "patient."
+        )
+    copies = _copies(test.images, train.images).sum()
+    if copies:
+        raise files.DataError(f"{copies} pictures are in training and test: remove the copies.")
+
+
+def _copies(images, others) -> np.ndarray:
+    """Return which images (n, ...) are among others (m, ...) too, bool (n,)."""
+    there = {image.tobytes() for image in others}
+    return np.array([image.tobytes() in there for image in images], bool)
+
+
+def _without_copies(train: Cohort, test: Cohort) -> Cohort:
+    """Leave out test pictures that are in the training part as well, and name them."""
+    copies = _copies(test.images, train.images)
+    if copies.any():
+        named = ", ".join(sorted(set(test.patients[copies].tolist()))[:5])
+        print(
+            f"Left out {copies.sum()} test pictures that are in the training part too (of patients "
+            f"such as {named})."
+        )
+    return test.part(~copies)
+
+
+# Simulated
+
+
+def _simulated(stream: int, n: int, seed: int) -> Cohort:
+    labels = np.tile(np.arange(3, dtype=np.int32), n)
+    numbers = np.array([f"{stream}-{seed}-{number}" for number in range(len(labels))])
+    return Cohort(lesions.NAMES, lesions.render(labels, seed, stream), labels, numbers)
 
 
 @functools.lru_cache(maxsize=1)
-def _simulated(stream: int, n: int, seed: int) -> Cohort:
-    labels = np.tile(np.arange(3, dtype=np.int32), n)
-    patients = np.array([f"{stream}-{seed}-{number}" for number in range(len(labels))])
-    return Cohort(lesions.NAMES, lesions.draw(labels, seed, stream), labels, patients)
+def _simulated_test(n: int) -> Cohort:
+    return _simulated(lesions.TEST, n, 0)  # the same patients for every seed
 
 
-def _lesions(per_class: int, seed: int, test_per_class: int) -> tuple[Cohort, Cohort]:
-    return (
-        _simulated.__wrapped__(lesions.TRAIN, per_class, seed),
-        _simulated(lesions.TEST, test_per_class, 0),  # the same patients for every seed
-    )
+# Official
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -70,9 +148,8 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _official(name: str, **options) -> tuple[Cohort, Cohort]:
-    md5, names = OFFICIAL[name]
+    md5, names, positive = OFFICIAL[name]
     base = os.environ.get("COURSE_MEDMNIST_URL", ADDRESS).rstrip("/")
-    md5 = options.pop("md5", md5)
     path = files.CACHE / f"{md5[:12]}-{name}.npz"
 
     def right() -> bool:
@@ -87,66 +164,153 @@ def _official(name: str, **options) -> tuple[Cohort, Cohort]:
                 f"address, {files.STAY}"
             )
         print(f"{name}: {LICENCE}.")
-    arrays, sides = _read_npz(path), []
-    # The set has been split by its authors; it does not say which pictures share a patient.
-    for parts in (("train", "val"), ("test",)):
+    arrays = _read_npz(path)
+
+    def side(*parts) -> Cohort:
         images = np.concatenate([arrays[f"{part}_images"] for part in parts])[..., None]
         labels = np.concatenate([arrays[f"{part}_labels"] for part in parts])[:, 0]
-        patients = np.array([f"{parts[0]}-{i}" for i in range(len(labels))])
-        images, labels, patients = _without_copies(images, labels, patients, sides)
-        sides.append(Cohort(names, images, labels.astype(np.int32), patients))
-    return sides[0], sides[1]
+        numbers = np.array([f"{parts[0]}-{number}" for number in range(len(labels))])
+        return Cohort(names, images, labels.astype(np.int32), numbers, positive)
+
+    # The set has been split by its authors; it does not say which pictures share a patient.
+    train = side("train", "val")
+    return train, _without_copies(train, side("test"))
 
 
-def _without_copies(images, labels, patients, before):
-    """Leave out pictures that an earlier side holds as well."""
-    seen = {x.tobytes() for side in before for x in side.images}
-    new = np.array([x.tobytes() not in seen for x in images])
-    if not new.all():
-        print(f"Left out {np.sum(~new)} test pictures that are in the training part too.")
-    return images[new], labels[new], patients[new]
+# Folders
 
 
-def patient_of(name: str) -> str:
-    """Return the patient's part of a file name: what stands before the first ``_``."""
-    return re.split("_", pathlib.PurePath(name).stem, maxsplit=1)[0]
+def patients_of(root: pathlib.Path, paths) -> list[str]:
+    """Return for each picture the patient whom it shows.
 
+    A table ``patients.csv`` in the root says so; without one, what stands before the first ``_`` of
+    a file's name. Names in which no patient can stand are recognised (``ISIC_0024306.jpg``,
+    ``IMG_2034.JPG``, ``benign_7.png``: a word that many pictures share); each of these files then
+    counts as a patient of its own, after a sentence that says so.
 
-def _folder(folder, seed: int) -> tuple[Cohort, Cohort]:
-    if folder is None or not (root := pathlib.Path(folder).expanduser()).is_dir():
-        raise files.DataError(
-            f"There is no folder {folder}: give the path of one with a subfolder for each class."
+    Args:
+        root: the folder with the classes.
+        paths: of the pictures, each in the folder of its class.
+
+    Raises:
+        helpers.files.DataError: the table cannot be used, or does not name every picture.
+    """
+    if (root / TABLE).is_file():
+        return _from_table(root / TABLE, paths)
+    first = [path.stem.split("_")[0] for path in paths]
+    shared = collections.Counter(first)
+    many = max(10, len(paths) / 10)
+    silent = {
+        word
+        for word, path in zip(first, paths, strict=True)
+        if word.casefold() == path.parent.name.casefold()
+        or (shared[word] > many and not any(letter.isdigit() for letter in word))
+    }
+    if silent:
+        silent_files = sum(shared[word] for word in silent)
+        words = ", ".join(f"{pictures.printable(word)}_" for word in sorted(silent)[:5])
+        print(
+            f"The names of {silent_files} of {len(paths)} pictures say nothing about patients "
+            f"(they begin with {words}), so each of these files counts as one patient. If several "
+            f"show the same patient, {FORM}."
         )
-    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir()))
-    if len(names) < 2:
-        raise files.DataError(f"{folder} has {len(names)} subfolders: make one for each class.")
-    images, labels, patients, skipped = [], [], [], []
-    for label, name in enumerate(names):
-        for path in sorted(p for p in (root / name).iterdir() if p.is_file()):
-            try:
-                picture = pictures.read_picture(path, lesions.SIZE)
-            except ValueError:
-                skipped.append(f"{name}/{path.name}")
-                continue
-            grey = picture @ np.float32([0.299, 0.587, 0.114])
-            images.append(np.uint8(np.round(grey * 255))[..., None])
-            labels.append(label)
-            patients.append(patient_of(path.name))
-    if skipped:
-        print(f"Left out, no usable pictures: {', '.join(skipped)}.")
-    labels, patients = np.array(labels, np.int32), np.array(patients)
-    everybody = np.unique(patients)
-    test = np.isin(patients, np.random.default_rng(seed).permutation(everybody)[::4])
-    for side, there in (("train", ~test), ("test", test)):
-        found = np.bincount(labels[there], minlength=len(names)) if len(labels) else np.zeros(2)
-        if found.min() < 2:
+    return [
+        f"{path.parent.name}/{path.name}" if word in silent else word
+        for word, path in zip(first, paths, strict=True)
+    ]
+
+
+def _key(name: str) -> str:
+    """Return a file's name, with its folder if it has one, as it is compared."""
+    parts = unicodedata.normalize("NFC", name.strip()).replace("\\", "/").split("/")
+    return "/".join(parts[-2:]).casefold()
+
+
+def _from_table(table: pathlib.Path, paths) -> list[str]:
+    content = table.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")  # as older spreadsheets write it
+    lines = text.splitlines() or [""]
+    separator = max(",;\t", key=lines[0].count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    rows = [[cell.strip() for cell in row] for row in reader if row]
+    header = [cell.lower() for cell in rows[0]] if rows else []
+    if "file" not in header or "patient" not in header:
+        raise files.DataError(
+            f"{table} has the columns {', '.join(header) or 'none'}: its first line must be "
+            "file,patient."
+        )
+    known = {}
+    for row in rows[1:]:
+        line = dict(zip(header, row, strict=False))
+        name, patient = line.get("file", ""), line.get("patient", "")
+        if patient and known.setdefault(_key(name), patient) != patient:
             raise files.DataError(
-                f"{folder} has too few patients: the {side} part holds {found.astype(int).tolist()}"
-                " pictures of the classes, and each needs 2."
+                f"{table} gives {name} two patients: write it once, with its class before it "
+                "(class/file) where two classes have a file of this name."
             )
-    whole = Cohort(names, np.stack(images), labels, patients)
-    sides = [Cohort(names, whole.images[s], labels[s], patients[s]) for s in (~test, test)]
-    return sides[0], sides[1]
+    found = [known.get(_key(f"{p.parent.name}/{p.name}"), known.get(_key(p.name))) for p in paths]
+    missing = [f"{p.parent.name}/{p.name}" for p, patient in zip(paths, found, strict=True)
+               if patient is None]  # fmt: skip
+    if missing:
+        raise files.DataError(
+            f"{table} names no patient for {len(missing)} of {len(paths)} pictures, such as "
+            f"{pictures.printable(missing[0])}: add a line for each."
+        )
+    return found
+
+
+def _folder(folder) -> tuple[Cohort, Cohort]:
+    root = pictures.find_folder(folder)
+    places = pictures.list_folders(root)
+    everything = [path for place in places for path in pictures.list_pictures(place)]
+    read = pictures.read_pictures(everything, lesions.SIZE, channels=1)
+    of_class = [path.parent.name for path in read.paths]
+    folders = sorted(set(of_class))
+    unused = sorted(
+        path.name for path in root.iterdir() if path.is_dir() and path.name not in folders
+    )
+    if unused:
+        listed = ", ".join(pictures.printable(name) for name in unused)
+        print(f"Left out, folders that are no class or hold no picture: {listed}.")
+    if len(folders) < 2:
+        there = f" ({pictures.printable(folders[0])})" if folders else ""
+        raise files.DataError(
+            f"{root} has {len(folders)} folders with pictures{there}: make one for each class."
+        )
+    names = tuple(unicodedata.normalize("NFC", name) for name in folders)
+    labels = np.array([folders.index(name) for name in of_class], np.int32)
+    whole = Cohort(names, read.images, labels, np.array(patients_of(root, read.paths)))
+    for_testing = _test_quarter(whole)
+    train = whole.part(~for_testing)
+    test = _without_copies(train, whole.part(for_testing))
+    told = []
+    for label, name in enumerate(names):
+        mine = whole.patients[labels == label]
+        told.append(f"{name}: {len(mine)} pictures of {len(set(mine))} patients")
+        for side in (train, test):
+            if np.sum(side.labels == label) < 2:
+                raise files.DataError(
+                    f"{root} has too few patients to learn from some and test with others "
+                    f"({told[-1]}): give more, or, if there are more, {FORM}."
+                )
+    print(f"{'; '.join(told)}. A quarter of the patients of each class is for testing.")
+    return train, test
+
+
+def _test_quarter(cohort: Cohort) -> np.ndarray:
+    """Return which pictures are for testing, bool (n,): a quarter of the patients of each class.
+
+    Whole patients, and always the same ones: what a seed chooses must not change who is tested.
+    """
+    taken, test = set(), []
+    for label in np.argsort(np.bincount(cohort.labels), kind="stable"):  # the rarest class first
+        mine = set(cohort.patients[cohort.labels == label].tolist()) - taken
+        test.extend(np.random.default_rng(0).permutation(sorted(mine))[::4])
+        taken |= mine
+    return np.isin(cohort.patients, test)
 
 
 def load(
@@ -159,14 +323,18 @@ def load(
 ) -> tuple[Cohort, Cohort]:
     """Load patients to train with and others to test with.
 
+    Only simulated training patients depend on the seed. A real set is split once, whatever the
+    seed: no patient who is tested is in anybody's training part.
+
     Args:
         dataset: ``"lesions"`` (simulated), ``"breastmnist"`` (ultrasound) or ``"pneumoniamnist"``
             (X-rays of children; both downloaded), or ``"folder"``.
         per_class: lesions: training patients of each class.
-        seed: lesions: the training patients; folder: which quarter of the patients is for testing.
-        folder: with ``"folder"``, a path with one subfolder for each class. Pictures of any size
-            and mode; what stands before the first ``_`` of a file's name is the patient, and all
-            pictures of a patient stay on one side. Damaged files are named and left out.
+        seed: lesions: which training patients, an integer from 0.
+        folder: with ``"folder"``, a path (or a zip) with one folder of pictures for each class, as
+            ``helpers.pictures`` reads them: any size and kind, deeper ones with one range of
+            brightness. ``patients_of`` says whose they are; a quarter of the patients of each class
+            is for testing. Folders and files that cannot be used are named and left out.
         test_per_class: lesions: test patients of each class, the same for every seed.
         options: timeout and attempts, as in ``helpers.files.download``.
 
@@ -180,13 +348,17 @@ def load(
     """
     if dataset not in DATASETS:
         raise files.DataError(f"There is no data set {dataset!r}: use {', '.join(DATASETS)}.")
+    if folder is not None and dataset != "folder":
+        raise files.DataError(
+            f'folder is given, but dataset is "{dataset}": set dataset = "folder" to use it.'
+        )
     if dataset == "lesions":
-        sides = _lesions(per_class, seed, test_per_class)
+        sides = _simulated(lesions.TRAIN, per_class, seed), _simulated_test(test_per_class)
     elif dataset == "folder":
-        sides = _folder(folder, seed)
+        sides = _folder(folder)
     else:
         sides = _official(dataset, **options)
-    augmentation.check_apart(*sides)
+    check_apart(*sides)
     return sides
 
 

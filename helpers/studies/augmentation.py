@@ -1,71 +1,61 @@
-"""Studies: arms that are compared on the same patients, and what the differences are worth."""
+"""Augmentation: what arms need that are compared on the same patients: draws, batches, scores."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import scipy.stats
 import tensorflow as tf
 from sklearn import metrics
 from sklearn.neighbors import NearestNeighbors
 
-from helpers import experiment, files
+from helpers import files
 
 
-def check_apart(train, test) -> None:
-    """Refuse patients that are on both sides, by number or by picture.
-
-    Args:
-        train, test: cohorts with ``images`` (n, ...), uint8, and ``patients`` (n,), or pairs of
-            such arrays.
-
-    Raises:
-        helpers.files.DataError: a patient's number, or a whole picture, is in both.
-    """
-    sides = [(s.images, s.patients) if hasattr(s, "images") else s for s in (train, test)]
-    both = set(np.asarray(sides[0][1]).tolist()) & set(np.asarray(sides[1][1]).tolist())
-    if both:
-        raise files.DataError(
-            f"{len(both)} patients are in training and test (such as {sorted(both)[0]}): split by "
-            "patient."
-        )
-    seen, unseen = ({np.ascontiguousarray(x).tobytes() for x in images} for images, _ in sides)
-    if seen & unseen:
-        raise files.DataError(
-            f"{len(seen & unseen)} pictures are in training and test: remove the copies."
-        )
+def _of_class(cohort, label: int) -> np.ndarray:
+    """Return the positions of a class's pictures; a patient counts in one class only."""
+    _, first, patient = np.unique(cohort.patients, return_index=True, return_inverse=True)
+    return np.flatnonzero((cohort.labels == label) & (cohort.labels[first][patient] == label))
 
 
-def draw(labels, per_class: int, seed: int) -> np.ndarray:
-    """Draw equally many examples of each class; a smaller draw is part of a larger one.
+def count_patients(cohort) -> list[int]:
+    """Return how many patients there are of each class of a cohort (see ``choose``)."""
+    positions = [_of_class(cohort, label) for label in range(len(cohort.names))]
+    return [len(np.unique(cohort.patients[mine])) for mine in positions]
+
+
+def choose(cohort, per_class: int, seed: int) -> np.ndarray:
+    """Choose equally many patients of each class; a smaller choice is part of a larger one.
+
+    Of a patient with several pictures one is taken; one who has pictures of several classes counts
+    in the class of the first.
 
     Args:
-        labels: whole numbers from 0, shape (n,).
+        cohort: has ``names``, ``labels`` and ``patients``.
         per_class: how many of each class.
         seed: an integer from 0.
 
     Returns:
-        Positions, shape (classes * per_class,), class by class.
+        Positions in the cohort, shape (classes * per_class,), class by class.
 
     Raises:
-        ValueError: a class has fewer examples.
+        ValueError: a class has fewer patients.
     """
     rng, chosen = np.random.default_rng(seed), []
-    for label in np.unique(labels):
-        mine = rng.permutation(np.flatnonzero(labels == label))
-        if not 1 <= per_class <= len(mine):
-            raise ValueError(f"per_class is {per_class}: class {label} has {len(mine)} examples.")
-        chosen.append(mine[:per_class])
+    for label, name in enumerate(cohort.names):
+        mine = rng.permutation(_of_class(cohort, label))
+        _, first = np.unique(cohort.patients[mine], return_index=True)
+        if not 1 <= per_class <= len(first):
+            raise ValueError(f"per_class is {per_class}: {name} has {len(first)} patients.")
+        chosen.append(mine[np.sort(first)[:per_class]])
     return np.concatenate(chosen)
 
 
 def sample(cohort, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and labels of those that ``draw`` chooses from a cohort."""
-    chosen = draw(cohort.labels, per_class, seed)
+    """Return the images and labels of those that ``choose`` takes from a cohort."""
+    chosen = choose(cohort, per_class, seed)
     return cohort.images[chosen], cohort.labels[chosen]
 
 
 def halves(cohort, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images of those that ``sample`` chooses, and of as many others."""
-    chosen = draw(cohort.labels, 2 * per_class, seed).reshape(-1, 2, per_class)
+    """Return the images of those that ``sample`` takes, and of as many other patients."""
+    chosen = choose(cohort, 2 * per_class, seed).reshape(-1, 2, per_class)
     return cohort.images[chosen[:, 0].ravel()], cohort.images[chosen[:, 1].ravel()]
 
 
@@ -73,18 +63,21 @@ def affordable(pools, sizes, more: int) -> tuple[tuple[int, ...], int]:
     """Return those sizes (a class) that leave half of every pool, and how many more there are.
 
     Args:
-        pools: cohorts with ``labels``.
+        pools: cohorts to train with.
         sizes: training patients a class.
         more: how many further ones an oracle would like.
 
     Raises:
         helpers.files.DataError: the rarest class is too small for the smallest size.
     """
-    most = int(min(np.bincount(pool.labels).min() for pool in pools))
+    counts = [count_patients(pool) for pool in pools]
+    most = min(map(min, counts))
     kept = tuple(size for size in sizes if size <= most // 2)
     if not kept:
+        name = pools[0].names[int(np.argmin(counts[0]))]
         raise files.DataError(
-            f"The rarest class has {most} training pictures: give {2 * min(sizes)} or more."
+            f"The rarest class, {name}, has {most} patients to train with, and this chapter needs "
+            f"{2 * min(sizes)}: give more, or leave the class out."
         )
     return kept, min(more, most - max(kept))
 
@@ -97,6 +90,9 @@ def mixed_batches(parts, batch_size: int, steps: int, seed: int) -> tf.data.Data
         batch_size: a multiple of the number of parts.
         steps: how many batches.
         seed: an integer from 0.
+
+    Raises:
+        ValueError: the batch size is no such multiple.
     """
     share, left = divmod(batch_size, len(parts))
     if left or not share:
@@ -141,55 +137,40 @@ def restore(model, state) -> None:
         variable.assign(value)
 
 
-def scores(labels, probabilities) -> dict[str, float]:
+def scores(labels, probabilities, positive: int | None = None) -> dict[str, float]:
     """Return sensitivity, specificity, accuracy and AUROC, each in [0, 1].
 
-    With more than two classes, sensitivity, specificity and AUROC are means over the classes, each
-    against all others, as in Frid-Adar et al. 2018. With two, class 1 is the one to find.
+    Sensitivity, specificity and AUROC are those of the positive class against all others; without
+    one they are means over the classes, each against all others, as in Frid-Adar et al. 2018.
 
     Args:
         labels: whole numbers from 0 to classes - 1, shape (n,); every class appears.
         probabilities: shape (n, classes).
+        positive: the number of the class that is to be found; needed where there are two.
+
+    Raises:
+        ValueError: there are two classes, and ``positive`` is None.
     """
-    classes, named = probabilities.shape[1], probabilities.argmax(axis=1)
-    table = metrics.confusion_matrix(labels, named, labels=np.arange(classes))
-    hit, positive, predicted = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    false = predicted - hit
-    asked = [1] if classes == 2 else range(classes)
+    labels, named = np.asarray(labels), probabilities.argmax(axis=1)
+    classes = range(probabilities.shape[1])
+    if positive is None and len(classes) == 2:
+        raise ValueError("There are two classes: say with positive, 0 or 1, which is to be found.")
+    rows = []
+    for c in classes if positive is None else [positive]:
+        ill, called = labels == c, named == c
+        auroc = metrics.roc_auc_score(ill, probabilities[:, c])
+        rows.append((called[ill].mean(), (~called[~ill]).mean(), auroc))
+    sensitivity, specificity, auroc = np.mean(rows, axis=0).tolist()
+    accuracy = float(np.mean(named == labels))
     return {
-        "sensitivity": float(np.mean([hit[c] / positive[c] for c in asked])),
-        "specificity": float(np.mean([1 - false[c] / (len(labels) - positive[c]) for c in asked])),
-        "accuracy": float(hit.sum() / len(labels)),
-        "AUROC": float(
-            np.mean([metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in asked])
-        ),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "accuracy": accuracy,
+        "AUROC": auroc,
     }
 
 
-def paired(after, before, looks: int = 1, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the mean difference of pairs, and its t interval's ends.
-
-    Args:
-        after, before: shape (n,), n >= 2: the same seeds in both.
-        looks: how many such comparisons are made; the interval is widened so that all of them
-            together hold with the confidence (Bonferroni).
-        confidence: in (0, 1).
-
-    Returns:
-        mean, lower end, upper end.
-
-    Raises:
-        ValueError: the shapes differ, or there are fewer than two pairs.
-    """
-    gain = np.asarray(after, float) - np.asarray(before, float)
-    if np.shape(after) != np.shape(before) or gain.ndim != 1 or len(gain) < 2:
-        raise ValueError("An interval needs two pairs or more: give two lists of one length.")
-    quantile = scipy.stats.t.ppf(1 - (1 - confidence) / 2 / looks, len(gain) - 1)
-    half = quantile * gain.std(ddof=1) / np.sqrt(len(gain))
-    return float(gain.mean()), float(gain.mean() - half), float(gain.mean() + half)
-
-
-def nearest(images, library) -> np.ndarray:
+def nearest_distance(images, library) -> np.ndarray:
     """Return how far each image is from the most similar one of a library, turned or mirrored.
 
     The eight turns by 90 degrees, with and without a mirror, are tried.
@@ -207,46 +188,3 @@ def nearest(images, library) -> np.ndarray:
         for view in (turned, turned[:, ::-1]):
             found.append(search.kneighbors(view.reshape(len(images), -1))[0][:, 0])
     return np.min(found, axis=0) / np.sqrt(images[0].size)
-
-
-def curves(accuracies: dict[str, list], sizes) -> None:
-    """Draw the accuracy (in [0, 1]) of every arm over the number of real patients a class."""
-    _, ax = plt.subplots(figsize=(6, 2.6))
-    for arm, values in accuracies.items():
-        ax.plot(sizes, 100 * np.asarray(values), "o-", label=arm)
-    ax.set(xscale="log", xlabel="real patients of each class", ylabel="test accuracy, %")
-    ax.set_xticks(sizes, [str(size) for size in sizes], minor=False)
-    ax.minorticks_off()
-    ax.legend(frameon=False)
-    plt.show()
-
-
-def compare(draws, rival: str) -> dict[tuple, tuple[float, float, float]]:
-    """Print what every arm reaches at every size, draw the accuracies, and print the gains.
-
-    Args:
-        draws: one dict for each draw of patients, {(size, arm): scores}.
-        rival: the arm that the others are compared to.
-
-    Returns:
-        {(arm, size): mean gain in accuracy over the rival, lower and upper end of the interval},
-        in percentage points; the intervals of all sizes together hold with 95 % confidence.
-    """
-    sizes, arms = (list(dict.fromkeys(key[i] for key in draws[0])) for i in (0, 1))
-    gains = {}
-    for size in sizes:
-        print(f"\n{size} patients of each class")
-        rows = {arm: [draw[size, arm] for draw in draws] for arm in arms}
-        experiment.compare(
-            {arm: {k: [r[k] for r in rows[arm]] for k in rows[arm][0]} for arm in arms}
-        )
-    accuracies = {
-        arm: [[draw[size, arm]["accuracy"] for draw in draws] for size in sizes] for arm in arms
-    }
-    curves({arm: np.mean(values, axis=1) for arm, values in accuracies.items()}, sizes)
-    for arm in [arm for arm in arms if arm != rival]:
-        for number, size in enumerate(sizes):
-            both = [100 * np.array(accuracies[name][number]) for name in (arm, rival)]
-            gains[arm, size] = mean, low, high = paired(*both, looks=len(sizes))
-            print(f"{arm} - {rival}, {size:3d}: {mean:+.1f} points ({low:+.1f} to {high:+.1f})")
-    return gains
