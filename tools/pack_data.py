@@ -12,13 +12,12 @@ import contextlib
 import gzip
 import hashlib
 import io
-import json
 import lzma
-import os
 import pathlib
 import sys
 
 from helpers import data, files
+from tools import manifest
 
 LARGEST = 2**30  # bytes; what one original may have
 PATTERN = "*-ubyte.gz"
@@ -44,23 +43,15 @@ def compress(original: bytes) -> bytes:
     return lzma.compress(original, check=lzma.CHECK_SHA256, filters=filters)
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def pack(source: pathlib.Path, manifest: dict) -> str:
-    """Pack one ``<set>/<file>-ubyte.gz``, update the manifest, and return what was done.
+def pack(source: pathlib.Path) -> str:
+    """Pack one ``<set>/<file>-ubyte.gz``, enter it in the manifest, and return what was done.
 
     Raises:
         helpers.files.DataError: it is damaged, no IDX file, another file than the manifest's, or of
             a set whose source and licence the manifest does not say.
     """
     folder, relative = source.parent.name, f"{source.parent.name}/{source.stem}.xz"
-    if folder not in manifest["sets"]:
+    if folder not in files.manifest("sets"):
         raise files.DataError(
             f"{files.DATA / 'manifest.json'} does not say where {folder} comes from: describe it "
             "under sets first."
@@ -72,19 +63,19 @@ def pack(source: pathlib.Path, manifest: dict) -> str:
         raise files.DataError(f"{source} is damaged ({error}): download it again.") from None
     shape = data.read_idx(original, str(source)).shape
     entry = {"sha256": hashlib.sha256(original).hexdigest(), "bytes": len(original)}
-    known = manifest["files"].setdefault(relative, entry)
-    if known["sha256"] != entry["sha256"]:
+    known = files.manifest().get(relative)
+    if known and known["sha256"] != entry["sha256"]:
         raise files.DataError(
             f"{source} is not the original of {relative} (its sha256 is another): remove the entry "
             "from the manifest if it is to be replaced."
         )
     target = files.DATA / relative
-    with contextlib.suppress(*files.DAMAGED), target.open("rb") as stream:
-        if files.read_xz(stream, len(original)) == original:
+    with contextlib.suppress(*files.DAMAGED):
+        if known and files.read_packed(target, len(original)) == original:
             return f"{relative}: was packed already"
     packed = compress(original)
     assert files.read_xz(io.BytesIO(packed), len(original)) == original
-    write(target, packed)
+    manifest.register(relative, packed, **entry)
     return f"{relative}: {shape}, {len(original)} -> {len(packed)} bytes"
 
 
@@ -97,15 +88,12 @@ def main(arguments: list[str]) -> int:
     if not sources:
         print(f"{folder} holds no <set>/{PATTERN}: give another folder.", file=sys.stderr)
         return 1
-    path = files.DATA / "manifest.json"
     for source in sources:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
         try:
-            print(pack(source, manifest), flush=True)
+            print(pack(source), flush=True)
         except files.DataError as error:
             print(error, file=sys.stderr)
             return 1
-        write(path, (json.dumps(manifest, indent=1) + "\n").encode())
     return 0
 
 

@@ -10,6 +10,7 @@ samples against the test images; nothing was chosen by that number.
 import argparse
 import json
 import shutil
+import time
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from helpers import callbacks, chapters, data, experiment, files, metrics
 from helpers.sources import hub
 from helpers.studies import pyramids
+from tools import manifest
 
 LATENT, BATCH, STEPS, RATE = 64, 64, 250, 1e-2
 SIZES = (4, 8, 16, 32)
@@ -47,13 +49,13 @@ def train(epochs, width: int = 2, seed: int = 0, fade: int = 500):
     chapter = chapters.import_chapter("06_progressive_gan")
     images = pyramids.pad(data.load("fashion-mnist", "train")[0])
     widths, gan = tuple(width * n for n in chapter.WIDTHS), None
-    clock = callbacks.Clocked(lambda gan: None)
+    started = time.process_time()
     for size, count in zip(SIZES, epochs, strict=True):
         gan = stage(chapter, size, gan, widths, seed, STEPS * count)
         batches = data.batches(pyramids.shrink(images, size), BATCH, seed)
-        watch = [clock, chapter.fade_in(gan, fade), callbacks.Progress()]
+        watch = [chapter.fade_in(gan, fade), callbacks.Progress()]
         gan.fit(batches, epochs=count, steps_per_epoch=STEPS, verbose=0, callbacks=watch)
-    return gan, clock.used
+    return gan, time.process_time() - started
 
 
 def measure(gan, count: int = 10000) -> float:
@@ -66,24 +68,21 @@ def measure(gan, count: int = 10000) -> float:
 
 def store(gan, card: dict) -> int:
     """Export to ``data/hub/``, write the manifest; return the bytes of the module."""
-    folder, path = files.DATA / "hub" / hub.EMBEDDED, files.DATA / "manifest.json"
+    prefix = f"hub/{hub.EMBEDDED}/"
+    folder = files.DATA / prefix
     shutil.rmtree(folder, ignore_errors=True)
     hub.export(gan.average, LATENT, folder, card)
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    prefix, total = f"hub/{hub.EMBEDDED}/", 0
-    kept = {k: v for k, v in manifest["files"].items() if not k.startswith(prefix)}
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        entry = {"sha256": hub.download.sha256(file), "bytes": file.stat().st_size}
-        kept[prefix + file.relative_to(folder).as_posix()] = entry
-        total += entry["bytes"]
-    manifest["files"] = kept
-    manifest["sets"]["hub"] = {
-        "title": "A generator of garments, 32 x 32, as a TensorFlow Hub module",
-        "source": "trained on the sets above by tools/train_hub_module.py",
-        "licence": "as the course",
-    }
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
-    return total
+    with manifest.edited() as content:
+        kept = {k: v for k, v in content["files"].items() if not k.startswith(prefix)}
+        content["files"] = kept
+        content["sets"]["hub"] = {
+            "title": "A generator of garments, 32 x 32, as a TensorFlow Hub module",
+            "source": "trained on the sets above by tools/train_hub_module.py",
+            "licence": "as the course",
+        }
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = [manifest.register(prefix + p.relative_to(folder).as_posix()) for p in paths]
+    return sum(entry["bytes"] for entry in entries)
 
 
 def main() -> None:
