@@ -54,11 +54,12 @@ def test_builders_give_the_shapes_that_they_promise():
     assert chapter.build_discriminator((28, 28, 1))(images).shape == (5, 1)
 
 
-def new_gan(rates=(1e-3, 1e-3)):
+def new_gan(rates=(1e-3, 1e-3), **options):
     experiment.start("smoke", 3)
     discriminator = chapter.build_discriminator((28, 28, 1), seed=3)
     gan = chapter.GAN(chapter.build_generator(4), discriminator, 3)
-    gan.compile(*(keras.optimizers.SGD(r) for r in rates), losses=losses, jit_compile=False)
+    optimizers = [keras.optimizers.SGD(rate) for rate in rates]
+    gan.compile(*optimizers, losses=losses, jit_compile=False, **options)
     return gan
 
 
@@ -113,3 +114,70 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_generate_gives_images_between_0_and_1():
     made = new_gan().generate(np.zeros((3, 4), np.float32))
     assert made.shape == (3, 28, 28, 1) and made.min() >= 0 and made.max() <= 1
+
+
+def test_the_numbers_of_an_epoch_are_means_over_its_steps():
+    gan = new_gan((1e-2, 1e-2), run_eagerly=True)
+    seen = []
+    average = gan.mean_of_epoch
+
+    def spy(values):
+        seen.append({name: float(value) for name, value in values.items()})
+        return average(values)
+
+    gan.mean_of_epoch = spy
+    history = gan.fit(batches, epochs=2, steps_per_epoch=3, verbose=0).history
+    assert set(history) == set(seen[0]) == set(chapter.GAN.reported)
+    for name, values in history.items():
+        steps = np.array([step[name] for step in seen]).reshape(2, 3)
+        assert steps.std(axis=1).min() > 0, "the steps differ, so that their mean is not the last"
+        np.testing.assert_allclose(values, steps.mean(axis=1), rtol=1e-5)
+
+
+def test_a_subclass_without_trackers_reports_its_last_step():
+    """Chapters whose train_step returns plain numbers must not get means of nothing."""
+
+    class Plain(chapter.AdversarialModel):
+        def train_step(self, images):
+            return {"generator_loss": tf.reduce_sum(tf.ones_like(images[:, 0, 0, 0], tf.float32))}
+
+    gan = Plain(chapter.build_generator(4), chapter.build_discriminator((28, 28, 1)), 0)
+    gan.compile(*(keras.optimizers.SGD(0.0) for _ in range(2)), losses=losses)
+    history = gan.fit(batches, epochs=1, steps_per_epoch=2, verbose=0).history
+    assert history["generator_loss"] == [len(images)]
+
+
+def test_the_average_of_the_weights_is_the_one_of_the_text_and_training_goes_on_without_it():
+    decay = 0.8
+    gan = new_gan()
+    averaging = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=decay)
+    gan.compile(averaging, keras.optimizers.SGD(0.1), losses=losses, jit_compile=False)
+    expected = None
+    for _ in range(4):
+        gan.fit(batches, epochs=1, steps_per_epoch=1, verbose=0)
+        weights = [w.numpy() for w in gan.generator.trainable_variables]
+        expected = expected or weights  # the average starts where the first step ends
+        expected = [
+            decay * slow + (1 - decay) * fast for slow, fast in zip(expected, weights, strict=True)
+        ]
+    latent = np.random.default_rng(2).normal(size=(6, 4)).astype(np.float32)
+    before = gan.generator.get_weights()
+    found = chapter.generate_with_average(gan, latent)
+    for old, new in zip(before, gan.generator.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    for variable, value in zip(gan.generator.trainable_variables, expected, strict=True):
+        variable.assign(value)
+    np.testing.assert_allclose(found, gan.generate(latent), atol=1e-5)
+    assert not np.allclose(found, chapter.data.from_symmetric(twin_images(before, latent)))
+
+
+def twin_images(weights, latent):
+    """Images in [-1, 1] of a generator with these weights, without any helper of the chapter."""
+    twin = chapter.build_generator(latent.shape[1])
+    twin.set_weights(weights)
+    return twin(latent).numpy()
+
+
+def test_the_trend_compares_the_last_third_with_the_first():
+    assert chapter.trend([4.0, 2.0, 7.0, 7.0, 1.0, 2.0]) == pytest.approx(-0.5)
+    assert chapter.trend([2.0, 2.0, 2.0]) == 0
