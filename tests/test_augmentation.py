@@ -38,7 +38,7 @@ def test_a_patient_with_many_pictures_is_chosen_once(rng):
     labels = np.repeat([0, 1], 60)
     numbers = np.concatenate([np.repeat(np.arange(12), 5), np.repeat(np.arange(10, 22), 5)])
     everybody = cohort(labels, numbers)  # patients 10 and 11 have pictures of both classes
-    assert augmentation.count_patients(everybody) == [12, 10]
+    assert augmentation.count_patients(everybody) == [11, 11]
     for seed in range(20):
         members, others = augmentation.halves(everybody, 5, seed)
         chosen = numbers[np.concatenate([members, others])]
@@ -46,6 +46,12 @@ def test_a_patient_with_many_pictures_is_chosen_once(rng):
         assert np.bincount(labels[members]).tolist() == [5, 5]
     views = {int(x) for seed in range(20) for x in augmentation.choose(everybody, 5, seed)}
     assert len(views) > 22  # not always the same picture of a patient
+
+
+def test_patients_who_are_in_both_classes_are_shared_out():
+    everybody = cohort(np.tile([0, 1], 40), np.repeat(np.arange(40), 2))  # one eye ill, one well
+    assert augmentation.count_patients(everybody) == [20, 20]
+    assert len(set(augmentation.choose(everybody, 20, 0) // 2)) == 40
 
 
 def test_sizes_that_a_small_set_can_bear():

@@ -380,7 +380,7 @@ def time_limit(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
-def run_chapter(monkeypatch, seconds=240, **parameters):
+def run_chapter(monkeypatch, seconds=600, **parameters):
     """Execute all cells under smoke, in this process; return the notebook's names."""
     notebook = nbformat.read(chapters.find("11_applications"), as_version=4)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -394,18 +394,17 @@ def run_chapter(monkeypatch, seconds=240, **parameters):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dataset", ["lesions", "breastmnist", "pneumoniamnist", "folder"])
+@pytest.mark.parametrize("dataset", ["breastmnist", "pneumoniamnist", "folder"])
 def test_every_data_set_runs_to_the_end(dataset, monkeypatch, serve, tmp_path, rng):  # noqa: F811
-    options = {"seed": 2**32 - 1} if dataset == "lesions" else {}
+    """The default, lesions, runs in test_notebooks."""
     if dataset == "folder":
         root = fill(tmp_path / "set", rng, 16, 2, ("covid", "normal"))
         options = {"folder": str(root), "positive": "covid"}
-    elif dataset != "lesions":
+    else:
         serve(dataset, archive(rng)[0])
+        options = {"seed": 2**32 - 1}  # the largest; the draws after it begin at 0 again
     names = run_chapter(monkeypatch, dataset=dataset, **options)
-    assert names["names"] == names["test"].names
-    right = {"breastmnist": 0, "pneumoniamnist": 1, "folder": 0, "lesions": None}
-    assert names["positive_class"] == right[dataset]
+    assert names["positive_class"] == {"breastmnist": 0, "pneumoniamnist": 1, "folder": 0}[dataset]
     for pool in names["pools"].values():
         assert not set(pool.patients) & set(names["test"].patients)
     recorded = experiment.recorded()

@@ -184,9 +184,9 @@ def patients_of(root: pathlib.Path, paths) -> list[str]:
     """Return for each picture the patient whom it shows.
 
     A table ``patients.csv`` in the root says so; without one, what stands before the first ``_`` of
-    a file's name. Names in which no patient can stand are recognised (``ISIC_0024306.jpg``,
-    ``IMG_2034.JPG``, ``benign_7.png``: a word that many pictures share); each of these files then
-    counts as a patient of its own, after a sentence that says so.
+    a file's name. Names without a patient are recognised (``017.png`` has no ``_``, and the word in
+    ``ISIC_0024306.jpg``, ``IMG_2034.JPG`` or ``benign_7.png`` is shared by many pictures): each of
+    these files counts as a patient of its own, after a sentence that says so.
 
     Args:
         root: the folder with the classes.
@@ -197,27 +197,25 @@ def patients_of(root: pathlib.Path, paths) -> list[str]:
     """
     if (root / TABLE).is_file():
         return _from_table(root / TABLE, paths)
-    first = [path.stem.split("_")[0] for path in paths]
+    first = [path.stem.partition("_")[0] for path in paths]
     shared = collections.Counter(first)
     many = max(10, len(paths) / 10)
-    silent = {
-        word
-        for word, path in zip(first, paths, strict=True)
-        if word.casefold() == path.parent.name.casefold()
-        or (shared[word] > many and not any(letter.isdigit() for letter in word))
-    }
+    found, silent = [], []
+    for path, word in zip(paths, first, strict=True):
+        only_a_word = shared[word] > many and not any(letter.isdigit() for letter in word)
+        is_class = word.casefold() == path.parent.name.casefold()
+        if "_" in path.stem and not only_a_word and not is_class:
+            found.append(word)
+        else:
+            silent.append(f"{path.parent.name}/{path.name}")
+            found.append(silent[-1])
     if silent:
-        silent_files = sum(shared[word] for word in silent)
-        words = ", ".join(f"{pictures.printable(word)}_" for word in sorted(silent)[:5])
         print(
-            f"The names of {silent_files} of {len(paths)} pictures say nothing about patients "
-            f"(they begin with {words}), so each of these files counts as one patient. If several "
-            f"show the same patient, {FORM}."
+            f"{len(silent)} of {len(paths)} file names say nothing about patients (such as "
+            f"{pictures.printable(silent[0])}), so each of these files counts as one patient. If "
+            f"several show the same patient, {FORM}."
         )
-    return [
-        f"{path.parent.name}/{path.name}" if word in silent else word
-        for word, path in zip(first, paths, strict=True)
-    ]
+    return found
 
 
 def _key(name: str) -> str:

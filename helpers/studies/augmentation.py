@@ -10,8 +10,11 @@ from helpers import files
 
 def _of_class(cohort, label: int) -> np.ndarray:
     """Return the positions of a class's pictures; a patient counts in one class only."""
-    _, first, patient = np.unique(cohort.patients, return_index=True, return_inverse=True)
-    return np.flatnonzero((cohort.labels == label) & (cohort.labels[first][patient] == label))
+    _, patient = np.unique(cohort.patients, return_inverse=True)
+    pairs = np.unique(np.stack([patient, cohort.labels], axis=1), axis=0)
+    _, first, classes = np.unique(pairs[:, 0], return_index=True, return_counts=True)
+    counts_as = pairs[first + np.arange(len(first)) % classes, 1]  # taken in turns where several
+    return np.flatnonzero((cohort.labels == label) & (counts_as[patient] == label))
 
 
 def count_patients(cohort) -> list[int]:
@@ -24,7 +27,7 @@ def choose(cohort, per_class: int, seed: int) -> np.ndarray:
     """Choose equally many patients of each class; a smaller choice is part of a larger one.
 
     Of a patient with several pictures one is taken; one who has pictures of several classes counts
-    in the class of the first.
+    in one of them.
 
     Args:
         cohort: has ``names``, ``labels`` and ``patients``.
