@@ -5,8 +5,10 @@ python -m tools.colab --check    only say whether colab/ is up to date
 """
 
 import argparse
+import ast
 import base64
 import io
+import json
 import pathlib
 import re
 import sys
@@ -14,67 +16,47 @@ import zipfile
 
 import nbformat
 
-from helpers import data
 from tools import notebook
-from tools.jobs import LESSON
+from tools.source import cells, statements
+from tools.walk import Walk
 
-REPOSITORY = "gan-course/hands-on-gans"  # owner/name on GitHub: the one place of the address
-BRANCH = "main"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DATA_SETS = re.compile(
-    r"""load\(\s*["'](mnist|fashion-mnist)["']|["'](mnist|fashion-mnist)["']\s*\)"""
-)
-HELPERS = re.compile(r"^from helpers import (.+)$", re.M)
-ASKED = {"fashion-mnist": "unpaired.load", "hub": "hub.load", "imagenet": "imagenet_classifier"}
-FETCHED = ("imagenet",)  # too large for a notebook: the setup cell takes it from the repository
-# module that is imported: package that has it
-PACKAGES = {
-    "tensorflow": "tensorflow",
-    "keras": "keras",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "skimage": "scikit-image",
-    "matplotlib": "matplotlib",
-    "ipywidgets": "ipywidgets",
+# The one place where the address of the repository stands.
+CITATION = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+REPOSITORY = re.search(r"^repository-code: https://github\.com/(\S+)$", CITATION, re.M)[1]
+BRANCH = "main"
+# Packages that Colab may lack, and the module by which each is known.
+OPTIONAL = {
+    "adversarial-robustness-toolbox": "art",
     "optuna": "optuna",
-    "dask": "distributed",
-    "art": "adversarial-robustness-toolbox",
+    "tensorflow-hub": "tensorflow_hub",
+    "ipywidgets": "ipywidgets",
+    "scikit-image": "skimage",
+    "dask": "dask",
 }
+MEASURE = {"load_classifier", "evaluate", "real_features"}  # functions of helpers.metrics
+SHOWN = ("tensorflow", "keras", "numpy")  # whose versions are printed
 SETUP = """\
 # @title Setup: run this cell first
-# Made by tools/colab.py from {source}; edit that file instead.
-# Unpacks what the notebook needs beside it (the readable source is in the folder helpers/ of
-# https://github.com/{repository}), installs what is missing and fetches the data.
-import base64, gzip, importlib.util, io, os, subprocess, sys, zipfile
+# Made by tools/colab.py from notebooks/{source}; edit that file instead.
+# Unpacks the course's helpers (the readable source is in the folder helpers/ of
+# https://github.com/{repository}), and installs what is missing. Data come from their official
+# addresses when a cell asks for them, and are checked.
+import base64, importlib.metadata, importlib.util, io, os, subprocess, sys, zipfile
 
 BUNDLE = "{bundle}"
-zipfile.ZipFile(io.BytesIO(base64.b64decode(BUNDLE))).extractall("course")
+zipfile.ZipFile(io.BytesIO(base64.b85decode(BUNDLE))).extractall("course")
 sys.path.insert(0, "course")
-missing = [p for module, p in {packages!r}.items() if importlib.util.find_spec(module) is None]
+os.environ.setdefault("COURSE_FETCH", "https://raw.githubusercontent.com/{repository}/{branch}/data")
+
+wanted = {packages!r}
+missing = [p for module, p in wanted.items() if importlib.util.find_spec(module) is None]
 if missing:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *missing])
+for package, tested in {tested!r}.items():
+    print(f"{{package}} {{importlib.metadata.version(package)}} (tested with {{tested}})")
 
-from helpers import data, files
-
-for name in {data_sets!r}:
-    try:
-        data.fetch(name)
-    except files.DownloadError as error:
-        print(error)
-        if importlib.util.find_spec("google.colab") is None:
-            raise
-        from google.colab import files
-
-        print(f"Please upload the four .gz files of {{name}}.")
-        for file, content in files.upload().items():
-            content = gzip.decompress(content) if file.endswith(".gz") else content
-            (files.DATA / name / file.removesuffix(".gz")).write_bytes(content)
-
-base = os.environ.get("COURSE_DATA_URL") or "{raw}"
-for path, wanted in files.manifest().items():
-    if path.split("/")[0] in {fetched!r}:
-        files.download(f"{{base}}/{{path}}", wanted["sha256"], files.DATA / path)
-
+import helpers
 import tensorflow
 
 gpu = bool(tensorflow.config.list_physical_devices("GPU"))
@@ -90,34 +72,64 @@ def badge(name: str) -> str:
     return f"[![Open in Colab]({picture})]({address})"
 
 
-def _needs(source, seen: dict) -> dict:
-    """Return {chapter: notebook} of the lessons that a notebook uses, also through its helpers."""
-    text = "\n".join(cell.source for cell in notebook.code_cells(source))
-    for module in re.findall(r"\w+", " ".join(HELPERS.findall(text))):
-        text += (ROOT / "helpers" / f"{module}.py").read_text(encoding="utf-8")
-    for name in LESSON.findall(text):
-        if name not in seen:
-            path = ROOT / "notebooks" / f"{name}.ipynb"
-            seen[name] = nbformat.read(path, as_version=4)
-            _needs(seen[name], seen)
-    return seen
+def _weights(walk: Walk) -> list[str]:
+    """Return the classifiers that a chapter measures with, and its own module, inside data/."""
+    manifest = json.loads((ROOT / "data" / "manifest.json").read_text(encoding="utf-8"))["files"]
+    named = _measured(walk)
+    kept = [path for path in manifest if path.startswith("reference/")]
+    kept = [path for path in kept if pathlib.Path(path).name.split(".")[0] in named]
+    if "helpers.sources.hub" in walk.modules:
+        kept += [path for path in manifest if path.startswith("hub/")]
+    return kept
 
 
-def _bundle(lessons: dict, data_sets: list[str]) -> str:
-    """Pack files, undated and with bzip2, so that every machine makes the same bytes."""
-    files = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8").encode()
-             for p in (ROOT / "helpers").glob("*.py")}  # fmt: skip
+def _measured(walk: Walk) -> set[str]:
+    """Return the texts that a chapter, or a helper of it, hands to what loads a classifier.
+
+    Where a variable is handed over, all texts of that file count.
+    """
+    sources = cells(walk.path.read_text(encoding="utf-8"))
+    sources = ["\n".join(sources)]
+    sources += [
+        path.read_text(encoding="utf-8")
+        for name, path in walk.modules.items()
+        if name != "helpers.metrics"
+    ]
+    named = set()
+    for source in sources:
+        tree = ast.Module(statements(source), [])
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        calls = [node for node in calls if ast.unparse(node.func).split(".")[-1] in MEASURE]
+        for call in calls:
+            given = [*call.args, *(keyword.value for keyword in call.keywords)]
+            texts = [node for node in given if isinstance(node, ast.Constant)]
+            texts = texts if any(isinstance(node.value, str) for node in texts) else ast.walk(tree)
+            named |= {node.value for node in texts if isinstance(node, ast.Constant)}
+    return named
+
+
+def _evidence(name: str) -> str:
+    """Return what is known of a chapter's other seeds, as the table looks it up."""
+    path = ROOT / "docs" / "evidence.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return json.dumps({name: known[name]} if name in known else {})
+
+
+def bundle(walk: Walk) -> str:
+    """Pack what a chapter imports, undated, so that every machine makes the same bytes."""
+    files = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").encode()
+        for path in walk.modules.values()
+    }
     manifest = ROOT / "data" / "manifest.json"
     files["data/manifest.json"] = manifest.read_text(encoding="utf-8").encode()
-    kept = [f"reference/{name}.weights.h5" for name in data_sets if name in data.NAMES]
-    if "hub" in data_sets:
-        kept += [name for name in files.manifest() if name.startswith("hub/")]
-    for name in kept:
+    files["docs/evidence.json"] = _evidence(walk.path.stem).encode()
+    for name in _weights(walk):
         files[f"data/{name}"] = (ROOT / "data" / name).read_bytes()
-    for name in data_sets:
-        files[f"data/{name}/"] = b""
-    for name, lesson in lessons.items():
-        files[f"notebooks/{name}.ipynb"] = nbformat.writes(_bare(lesson)).encode()
+    for name, path in walk.chapters.items():
+        chapter = _bare(nbformat.read(path, as_version=4))
+        chapter.cells = notebook.code_cells(chapter)  # its definitions are imported, not its text
+        files[f"notebooks/{name}.ipynb"] = nbformat.writes(chapter).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
         for path, content in sorted(files.items()):
@@ -125,7 +137,7 @@ def _bundle(lessons: dict, data_sets: list[str]) -> str:
             member.create_system = 3  # otherwise Windows writes another number
             member.compress_type = archive.compression
             archive.writestr(member, content)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return base64.b85encode(buffer.getvalue()).decode("ascii")
 
 
 def _linked(text: str) -> str:
@@ -142,25 +154,25 @@ def _bare(source):
     return copy
 
 
+def _packages(walk: Walk) -> dict[str, str]:
+    """Return {module: what pip installs} of the packages that Colab may lack."""
+    versions = walk.packages
+    found = {OPTIONAL[p]: f"{p}=={v}" for p, v in versions.items() if p in OPTIONAL}
+    if "tensorflow_hub" in found:  # imports it, and setuptools 82 has it no longer
+        found["pkg_resources"] = "setuptools<82"
+    return found
+
+
 def make(path: pathlib.Path):
     """Return the Colab version of a chapter."""
-    source = nbformat.read(path, as_version=4)
-    text = "\n".join(cell.source for cell in notebook.code_cells(source))
-    data_sets = sorted(
-        {a or b for a, b in DATA_SETS.findall(text)}
-        | {name for name, call in ASKED.items() if call in text}
-    )
-    versions = dict(
-        re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text("utf-8"), re.M)
-    )
+    source, walk = nbformat.read(path, as_version=4), Walk(path, ROOT)
     setup = SETUP.format(
-        source=f"notebooks/{path.name}",
+        source=path.name,
         repository=REPOSITORY,
-        bundle=_bundle(_needs(source, {}), data_sets),
-        packages={module: f"{p}=={versions[p]}" for module, p in PACKAGES.items()},
-        data_sets=[name for name in data_sets if name in data.NAMES],
-        raw=f"https://raw.githubusercontent.com/{REPOSITORY}/{BRANCH}/data",
-        fetched=[name for name in data_sets if name in FETCHED],
+        branch=BRANCH,
+        bundle=bundle(walk),
+        packages=_packages(walk),
+        tested={name: walk.packages[name] for name in SHOWN if name in walk.packages},
     )
     made = _bare(source)
     for cell in made.cells:
@@ -173,7 +185,7 @@ def make(path: pathlib.Path):
             )
     top = nbformat.v4.new_markdown_cell(badge(path.stem), id="colab-badge")
     cell = nbformat.v4.new_code_cell(setup, id="colab-setup", metadata={"cellView": "form"})
-    made.cells[:0] = [top, cell]  # as a form, Colab shows the title and not half a megabyte
+    made.cells[:0] = [top, cell]  # as a form, Colab shows the title and not the bundle
     made.metadata["colab"] = {"provenance": []}
     return made
 
@@ -186,7 +198,7 @@ def main(arguments: list[str]) -> int:
     folder = ROOT / "colab"
     wanted = {
         path.name: nbformat.writes(make(path)) + "\n"
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     }
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb")}
     if check:
