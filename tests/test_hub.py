@@ -1,5 +1,6 @@
 """Modules of TensorFlow Hub: export, and loading from a local server that packs them like Hub."""
 
+import hashlib
 import http.server
 import io
 import json
@@ -38,7 +39,11 @@ def folder(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def packed(folder):
-    return hub.pack(folder, folder.with_name("tiny.tar.gz")).read_bytes()
+    """The module as Hub sends it: a tar.gz with ``saved_model.pb`` at its root."""
+    path = folder.with_name("tiny.tar.gz")
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(folder, "./")
+    return path.read_bytes()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -231,6 +236,50 @@ def test_a_folder_that_is_no_module_is_refused(tmp_path):
     module.double = tf.function(lambda x: 2 * x, input_signature=[tf.TensorSpec((), tf.float32)])
     tf.saved_model.save(module, str(tmp_path / "double"))
     refuses("turns latent codes", str(tmp_path / "double"))
+
+
+@pytest.mark.parametrize("address", ["http://example.org/m/1", "http://10.0.0.1/localhost"])
+def test_a_program_is_not_taken_from_an_open_line(address, cache):
+    refuses("is not encrypted, and a module is a program", address)
+    assert not paths(cache)
+
+
+def test_a_module_with_a_sha256(server, packed, cache):
+    address = f"{server.url}/someone/tiny/1"
+    digest = hashlib.sha256(packed).hexdigest()
+    assert hub.load(address, sha256=digest).latent_dim == 5
+    with pytest.raises(hub.HubError, match="is not the expected file"):
+        hub.load(address, sha256="0" * 64)
+
+
+def test_too_little_memory_keeps_what_was_downloaded(server, monkeypatch, cache):
+    address = f"{server.url}/someone/tiny/1"
+    hub.load(address)
+
+    def exhausted(folder):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    monkeypatch.setattr(tf.saved_model, "load", exhausted)
+    refuses("There is too little memory for", address)
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "CACHE", cache)
+    count = len(server.requests)
+    assert hub.load(address).latent_dim == 5 and len(server.requests) == count
+
+
+def test_a_cache_that_cannot_be_made(own_data, server, monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(files, "CACHE", tmp_path / "file" / "cache")
+    monkeypatch.setattr(hub, "PUBLIC", f"{server.url}/someone/tiny/1")
+    assert hub.load_or_embedded("public").source == f"data/hub/{hub.EMBEDDED}"
+    assert "cannot be made" in capsys.readouterr().out
+
+
+def test_the_home_folder(network, monkeypatch, tmp_path):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert hub.export(network, 5, "~/module") == tmp_path / "module"
+    assert hub.load("~/module").latent_dim == 5
 
 
 # The embedded module

@@ -1,5 +1,6 @@
 """The ImageNet classifier: the same answers as its source, and any photograph as its input."""
 
+import errno
 import pathlib
 
 import keras
@@ -221,17 +222,40 @@ def test_an_official_network_answers(images):
     assert answer.shape == (1, imagenet.CLASSES) and np.isfinite(answer).all()
 
 
-def test_without_a_network_one_sentence_says_what_to_do(monkeypatch):
-    def offline(*args, **options):
-        raise Exception("URL fetch failure on https://example.org:\nNone -- unreachable")
+@pytest.mark.parametrize(
+    "problem, start, end",
+    [
+        (Exception("URL fetch failure on https://example.org:\nNone -- unreachable"),
+         "The weights of EfficientNetV2B0 cannot be had (URL fetch failure", "check the network"),
+        (TimeoutError(), "The weights of EfficientNetV2B0 cannot be had (TimeoutError)",
+         "check the network"),
+        (OSError("Unable to open file (truncated file: eof = 96)"),
+         "The weights of EfficientNetV2B0 cannot be had (Unable to open file",
+         "delete their file in ~/.keras/models and try again"),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full, at ~/.keras", ""),
+        (MemoryError(), "There is too little memory for EfficientNetV2B0", "notebooks"),
+    ],
+)  # fmt: skip
+def test_one_sentence_says_why_there_are_no_weights(monkeypatch, problem, start, end):
+    def fails(*args, **options):
+        raise problem
 
-    monkeypatch.setattr(keras.applications, "EfficientNetV2B0", offline)
-    with pytest.raises(files.DownloadError) as problem:
+    monkeypatch.setattr(keras.applications, "EfficientNetV2B0", fails)
+    with pytest.raises(files.DataError) as caught:
         imagenet.load("EfficientNetV2B0")
-    message = str(problem.value)
-    assert message.startswith("The weights of EfficientNetV2B0 cannot be had (URL fetch failure")
-    assert message.endswith("stay with network='EfficientNet-Lite0', which the course carries.")
-    assert "\n" not in message
+    message = str(caught.value)
+    assert message.startswith(start) and "\n" not in message, message
+    if end:
+        assert f"{end}, or stay with EfficientNet-Lite0, which the course carries." in message
+
+
+def test_a_mistake_in_the_code_is_not_hidden(monkeypatch):
+    def mistaken(*args, **options):
+        raise TypeError("unexpected keyword argument")
+
+    monkeypatch.setattr(keras.applications, "EfficientNetV2B0", mistaken)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        imagenet.load("EfficientNetV2B0")
 
 
 # Photographs

@@ -1,5 +1,8 @@
 """Generators as TensorFlow Hub modules: export one, load one from an address, a folder or data/.
 
+Models are programs: a module may do whatever TensorFlow can, also read and write files. Load none
+from a place that you do not trust.
+
 A module is a SavedModel with the signature of the public ``progan-128``: ``default`` takes latent
 codes (n, latent_dim), float32, and gives images (n, h, w, 3) in [0, 1] under the name ``default``.
 """
@@ -9,11 +12,9 @@ import hashlib
 import json
 import pathlib
 import shutil
-import tarfile
 import urllib.parse
 
 import tensorflow as tf
-import tensorflow_hub
 
 from helpers import files
 
@@ -23,6 +24,7 @@ SIGNATURE = "default"
 CARD = "card.json"
 GRAPH = "saved_model.pb"
 LARGEST = 2**30  # bytes of a module, packed or not
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CANNOT_LOAD = (OSError, ValueError, RuntimeError, KeyError, TypeError, tf.errors.OpError)
 
 
@@ -30,12 +32,16 @@ class HubError(RuntimeError):
     """A module could not be had or is not one; the message says what to do."""
 
 
+class _NoModule(HubError):
+    """What is there is no generator module, and will be none at the next try either."""
+
+
 class Module:
     """A generator that came from a module: latent codes (n, latent_dim) -> (n, h, w, 3) in [0, 1].
 
     Attributes:
         source: the address or folder that it came from.
-        loaded: what ``tensorflow_hub.load`` returned.
+        loaded: what ``tf.saved_model.load`` returned.
         latent_dim: numbers in a latent code.
         card: what the exporter wrote down about it; empty for a module without a card.
     """
@@ -43,15 +49,22 @@ class Module:
     def __init__(self, source: str, folder: pathlib.Path):
         self.source = source
         try:
-            self.loaded = tensorflow_hub.load(str(folder))
+            self.loaded = tf.saved_model.load(str(folder))  # as tensorflow_hub.load does
             self._signature = self.loaded.signatures[SIGNATURE]
             ((self._key, spec),) = self._signature.structured_input_signature[1].items()
             self.latent_dim = int(spec.shape[1])
             shape = self._signature.structured_outputs[SIGNATURE].shape
             if spec.dtype != tf.float32 or len(spec.shape) != 2 or len(shape) != 4:
                 raise ValueError("other shapes")
-        except CANNOT_LOAD as error:
+        except (MemoryError, tf.errors.ResourceExhaustedError):
             raise HubError(
+                f"There is too little memory for {source}: close other programs or notebooks, or "
+                "use the embedded module."
+            ) from None
+        except CANNOT_LOAD as error:
+            if isinstance(error, OSError):
+                files.check_storage(error, folder)
+            raise _NoModule(
                 f"{source} is no generator module ({type(error).__name__}): give one whose "
                 f"signature {SIGNATURE!r} turns latent codes (n, d) into images (n, h, w, 3)."
             ) from None
@@ -81,7 +94,7 @@ def export(network, latent_dim: int, folder, card: dict | None = None) -> pathli
             [-1, 1]. Its layers must have gradients that TensorFlow knows: a ``tf.custom_gradient``
             is lost on the way, and nobody could look for latent codes.
         latent_dim: numbers in a latent code.
-        folder: where to; it must not exist yet.
+        folder: where to (``~`` is the home folder); it must not exist yet.
         card: what a user should know (how it was trained, its FID); stored as ``card.json``.
 
     Returns:
@@ -90,7 +103,7 @@ def export(network, latent_dim: int, folder, card: dict | None = None) -> pathli
     Raises:
         HubError: the folder exists, or the network gives images of another shape.
     """
-    folder = pathlib.Path(folder)
+    folder = files.user_path(folder)
     if folder.exists():
         raise HubError(f"{folder} exists already: give a new folder, or delete this one.")
     shape = network.output_shape
@@ -116,15 +129,6 @@ def export(network, latent_dim: int, folder, card: dict | None = None) -> pathli
     return folder
 
 
-def pack(folder, archive) -> pathlib.Path:
-    """Pack a module as Hub does: a tar.gz with ``saved_model.pb`` at its root; return its path."""
-    folder, archive = pathlib.Path(folder), pathlib.Path(archive)
-    with tarfile.open(archive, "w:gz") as tar:
-        for path in sorted(folder.rglob("*")):
-            tar.add(path, path.relative_to(folder).as_posix(), recursive=False)
-    return archive
-
-
 def _compressed(address: str) -> str:
     """Return the address of the packed module: Hub's query is added to what is there."""
     parts = urllib.parse.urlsplit(address)
@@ -132,36 +136,45 @@ def _compressed(address: str) -> str:
     return urllib.parse.urlunsplit(parts._replace(query=urllib.parse.urlencode(query)))
 
 
-def fetch(address: str, **options) -> pathlib.Path:
+def fetch(address: str, sha256: str | None = None, **options) -> pathlib.Path:
     """Return the folder of a module from the network; it is downloaded and unpacked once.
 
     Args:
-        address: as on Hub, such as ``PUBLIC``.
+        address: as on Hub, such as ``PUBLIC``. A module is a program: over http, where anybody on
+            the way could exchange it, its ``sha256`` is asked for.
+        sha256: of the packed module, hexadecimal digits; None trusts the server.
         options: timeout and attempts, as in ``helpers.files.download``.
 
     Raises:
-        HubError: there is no network or no such module, or what came is broken or no SavedModel;
-            then nothing of it stays in the cache.
+        HubError: there is no network or no such module, the disk is full, or what came is broken or
+            no SavedModel; then nothing of it stays in the cache.
     """
-    name = hashlib.sha256(address.encode()).hexdigest()[:16]
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK and not sha256:
+        raise HubError(
+            f"{address} is not encrypted, and a module is a program: give an https address, or the "
+            "packed module's sha256 too."
+        )
+    name = hashlib.sha256(f"{address}{sha256 or ''}".encode()).hexdigest()[:16]
     folder = files.CACHE / "hub" / name
     packed = folder.with_name(f"{name}.tar.gz")
     if folder.is_dir():
         return folder
     try:
-        files.download(_compressed(address), None, packed, limit=LARGEST, **options)
+        files.download(_compressed(address), sha256, packed, limit=LARGEST, **options)
         files.extract(packed, folder, limit=LARGEST)
-    except files.DownloadError as error:
-        raise HubError(str(error)) from None
     except files.ArchiveError:
         raise HubError(
             f"{address} sent a broken archive, and nothing of it was kept: call again, or use the "
             "embedded module."
         ) from None
+    except files.DataError as error:
+        raise HubError(str(error)) from None
     finally:
-        packed.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            packed.unlink()
     if not (folder / GRAPH).is_file():
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         raise HubError(
             f"{address} sent an archive without {GRAPH}, and nothing of it was kept: give the "
             "address of a TensorFlow Hub module."
@@ -186,23 +199,23 @@ def load(source: str = "embedded", **options) -> Module:
 
     Args:
         source: ``"embedded"`` (the course's own), ``"public"`` (``PUBLIC``), an address that begins
-            with https:// or http://, or a folder.
-        options: timeout and attempts of a download.
+            with https://, or a folder (``~`` is the home folder).
+        options: sha256, timeout and attempts of a download.
 
     Raises:
-        HubError: the module cannot be had, or is none. A downloaded one that cannot be loaded
-            does not stay in the cache.
+        HubError: the module cannot be had, or is none. What was downloaded and is no module does
+            not stay in the cache.
         helpers.files.DataError: a file of the embedded module is missing or damaged.
     """
     source = PUBLIC if source == "public" else str(source)
     if source == "embedded":
         return Module(f"data/hub/{EMBEDDED}", embedded())
     if not source.startswith(("https://", "http://")):
-        return Module(source, pathlib.Path(source))
+        return Module(source, files.user_path(source))
     folder = fetch(source, **options)
     try:
         return Module(source, folder)
-    except HubError:
+    except _NoModule:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 

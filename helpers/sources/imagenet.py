@@ -6,6 +6,7 @@ names 1000 kinds of things. ``tools/convert_imagenet.py`` made its weights from 
 """
 
 import functools
+import http.client
 import socket
 
 import h5py
@@ -163,11 +164,25 @@ def _official(network: str, weights: str | None = "imagenet") -> keras.Model:
     socket.setdefaulttimeout(TIMEOUT)  # keras waits for ever
     try:
         inner = build(weights=weights, input_shape=(SIZE, SIZE, 3), classifier_activation=None)
-    except Exception as error:  # what keras raises where a download fails has no type of its own
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise files.DataError(
+            f"There is too little memory for {network}: close other programs or notebooks, or stay "
+            f"with {NETWORK}, which the course carries."
+        ) from None
+    except Exception as error:
+        unreachable = (ConnectionError, TimeoutError, socket.gaierror, http.client.HTTPException)
+        if type(error) is Exception or isinstance(error, unreachable):  # keras raises the first
+            cure = "check the network"
+        elif isinstance(error, (OSError, ValueError)):
+            if isinstance(error, OSError):
+                files.check_storage(error, "~/.keras")
+            cure = "delete their file in ~/.keras/models and try again"
+        else:
+            raise
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise files.DownloadError(
-            f"The weights of {network} cannot be had ({reason.rstrip('.')}): check the network, or "
-            f"stay with network={NETWORK!r}, which the course carries."
+            f"The weights of {network} cannot be had ({reason}): {cure}, or stay with {NETWORK}, "
+            "which the course carries."
         ) from None
     finally:
         socket.setdefaulttimeout(before)
@@ -202,3 +217,26 @@ def load(network: str = NETWORK) -> ImageNetClassifier:
     model = build_classifier()
     model.set_weights(weights)
     return ImageNetClassifier(model, names)
+
+
+def load_or_embedded(name: str) -> ImageNetClassifier:
+    """Return a classifier; where it cannot be had, say why in a sentence and take the embedded one.
+
+    Args:
+        name: ``"embedded"``, or a name of ``OFFICIAL``.
+
+    Raises:
+        ValueError: the name is unknown.
+        helpers.files.DataError: a file of the embedded one is missing or damaged.
+    """
+    if name != "embedded" and name not in OFFICIAL:
+        raise ValueError(
+            f"classifier is {name!r}: set it to embedded, {', '.join(OFFICIAL)} in the parameters "
+            "cell."
+        )
+    if name in OFFICIAL:
+        try:
+            return load(name)
+        except files.DataError as error:
+            print(error)
+    return load()
