@@ -12,16 +12,20 @@ from scipy.special import log_expit, log_softmax
 from helpers import chapters, experiment
 
 chapter = chapters.import_chapter("08_conditional_gan")
-rng = np.random.default_rng(0)
 SHAPE = (28, 28, 1)
 WAYS = ("concatenation", "classifier", "projection", "both")
 
 
-def pictures(n):
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def pictures(n, rng):
     return rng.uniform(-1, 1, (n, *SHAPE)).astype(np.float32)
 
 
-def test_one_hot_is_a_row_of_the_identity():
+def test_one_hot_is_a_row_of_the_identity(rng):
     labels = rng.integers(0, 10, 30)
     rows = chapter.one_hot(labels)
     assert rows.dtype == np.float32
@@ -44,11 +48,11 @@ def features_of(discriminator, images, label):
     return part([images, label]).numpy().astype(float)
 
 
-def test_the_projection_logit_is_psi_plus_the_product_with_the_row_of_the_class():
+def test_the_projection_logit_is_psi_plus_the_product_with_the_row_of_the_class(rng):
     discriminator = chapter.build_discriminator(SHAPE, "projection", width=4)
     for weight in discriminator.weights:
         weight.assign(rng.normal(0, 0.3, weight.shape))
-    images, labels = pictures(6), rng.integers(0, 10, 6)
+    images, labels = pictures(6, rng), rng.integers(0, 10, 6)
     label = chapter.one_hot(labels)
     phi = features_of(discriminator, images, label)
     psi, v = discriminator.get_layer("psi"), discriminator.get_layer("V").kernel.numpy()
@@ -57,19 +61,19 @@ def test_the_projection_logit_is_psi_plus_the_product_with_the_row_of_the_class(
     np.testing.assert_allclose(discriminator([images, label]), by_hand, rtol=1e-4, atol=1e-4)
 
 
-def test_without_its_row_a_projection_does_not_know_the_class():
+def test_without_its_row_a_projection_does_not_know_the_class(rng):
     discriminator = chapter.build_discriminator(SHAPE, "projection", width=4)
-    images = pictures(10)
+    images = pictures(10, rng)
     one, other = (chapter.one_hot(labels) for labels in (np.arange(10), np.arange(10)[::-1]))
     assert np.abs(discriminator([images, one]) - discriminator([images, other])).max() > 1e-5
     discriminator.get_layer("V").kernel.assign(np.zeros((10, 7 * 7 * 8)))
     np.testing.assert_array_equal(discriminator([images, one]), discriminator([images, other]))
 
 
-def test_concatenation_convolves_the_image_and_the_plane_of_the_class():
+def test_concatenation_convolves_the_image_and_the_plane_of_the_class(rng):
     """The first convolution with SciPy, the embedding as the second channel."""
     discriminator = chapter.build_discriminator(SHAPE, "concatenation", width=2)
-    image, label = pictures(1), chapter.one_hot([4])
+    image, label = pictures(1, rng), chapter.one_hot([4])
     first = next(x for x in discriminator.layers if isinstance(x, keras.layers.Conv2D))
     plane = next(x for x in discriminator.layers if isinstance(x, keras.layers.Dense))
     plane.bias.assign(rng.normal(size=plane.bias.shape))
@@ -84,7 +88,7 @@ def test_concatenation_convolves_the_image_and_the_plane_of_the_class():
         np.testing.assert_allclose(output[..., k], whole[::2, ::2], atol=1e-4)
 
 
-def test_the_generator_joins_the_noise_and_the_row_of_the_class():
+def test_the_generator_joins_the_noise_and_the_row_of_the_class(rng):
     generator = chapter.build_generator(3, embedding=5, width=4)
     dense = next(x for x in generator.layers if isinstance(x, keras.layers.Dense))
     assert dense.kernel.shape == (10, 5) and not dense.use_bias
@@ -94,6 +98,13 @@ def test_the_generator_joins_the_noise_and_the_row_of_the_class():
     np.testing.assert_allclose(code, np.hstack([latent, dense.kernel.numpy()[labels]]), rtol=1e-6)
     images = generator([latent, chapter.one_hot(labels)])
     assert images.shape == (4, *SHAPE) and np.abs(images).max() <= 1
+
+
+def test_the_auxiliary_classifier_never_sees_the_label():
+    alone = chapter.build_discriminator(SHAPE, "classifier", width=4)
+    assert alone.input_shape == (None, *SHAPE)
+    logits, class_logits = alone(np.zeros((2, *SHAPE), np.float32))
+    assert logits.shape == (2, 1) and class_logits.shape == (2, 10)
 
 
 def new_gan(way, rates=(1e-2, 1e-2)):
@@ -106,7 +117,7 @@ def new_gan(way, rates=(1e-2, 1e-2)):
     return gan
 
 
-IMAGES = rng.integers(0, 256, (8, *SHAPE), np.uint8)
+IMAGES = np.random.default_rng(1).integers(0, 256, (8, *SHAPE), np.uint8)
 LABELS = np.arange(8, dtype=np.int32)
 
 
@@ -121,9 +132,10 @@ def test_the_losses_of_a_step_written_out(way):
     gan, label = new_gan(way), tf.constant(chapter.one_hot(LABELS))
     latent = keras.random.normal((8, 4), seed=keras.random.SeedGenerator(5))
     fake = gan.generator([latent, label], training=True)
+    real = tf.constant(IMAGES / np.float32(127.5) - 1)
+    inputs = [x if way == "classifier" else [x, label] for x in (real, fake)]
     answers = [
-        [np.asarray(part, float) for part in tf.nest.flatten(gan.discriminator([x, label]))]
-        for x in (tf.constant(IMAGES / np.float32(127.5) - 1), fake)
+        [np.asarray(part, float) for part in tf.nest.flatten(gan.discriminator(x))] for x in inputs
     ]
     (real_logits, *_), (fake_logits, *_) = answers
     named = [-log_softmax(c, axis=1)[range(8), LABELS].mean() for _, *part in answers for c in part]
@@ -159,7 +171,7 @@ def test_the_labels_of_the_batch_matter(way):
     assert any(np.abs(a - b).max() > 1e-6 for a, b in zip(*weights, strict=True))
 
 
-def test_images_come_from_the_average_and_from_labels_or_weights():
+def test_images_come_from_the_average_and_from_labels_or_weights(rng):
     gan, latent = new_gan("projection"), rng.normal(size=(3, 4)).astype(np.float32)
     for weight in gan.generator.weights:
         weight.assign(tf.zeros_like(weight))
