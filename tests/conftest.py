@@ -14,7 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import numpy as np
 import psutil
 import pytest
-from tiny_course import kill_tree, make_root, until
+from tiny_course import REPOSITORY, kill_tree, make_root, until
 
 import helpers  # noqa: F401 (quietens TensorFlow before a test imports it)
 from tools import run
@@ -54,7 +54,7 @@ def root(tmp_path):
 def scheduler(tmp_path_factory):
     """The address of a scheduler with one worker, each a process of its own."""
     file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
-    common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": file.parent}
+    common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": REPOSITORY}
     dask = [sys.executable, "-m", "distributed.cli.dask_{}", "--scheduler-file", str(file)]
     started = [
         psutil.Popen([*dask[:2], dask[2].format(kind), *dask[3:], *arguments], **common)

@@ -1,10 +1,11 @@
 """What the batch runner refuses (exit code 2 and one sentence), and how it shows progress."""
 
 import io
+import os
 import re
 
 import pytest
-from tiny_course import chapter, edit, log
+from tiny_course import chapter, edit, finish, log, make_root, start
 
 from tools import batch, jobs, run
 from tools.progress import Progress
@@ -24,6 +25,7 @@ from tools.progress import Progress
         (["--sweep", "seed=1,1"], "--sweep seed=1,1 names a value twice"),
         (["--folder", "nowhere"], "no notebooks in .*nowhere: name another folder"),
         (["--root", "nowhere"], "nowhere is not the course's repository: correct --root"),
+        (["--sweep", "seed=[1,2"], "'\\[1,2' is of another type"),
         (["--write-back"], "--write-back goes with profile laptop and seed 0"),
         (["--workers", "0"], "--workers and --timeout take a positive number"),
         (["--out", "requirements.txt/runs"], "requirements.txt.runs cannot be written"),
@@ -42,16 +44,42 @@ def test_a_mistake_is_one_sentence(root, arguments, sentence, capsys, monkeypatc
     assert log(root) == []
 
 
-def test_broken_notebooks_are_named(root, capsys):
+def test_only_chapters_run_and_others_are_named(root, course):
     path = chapter(root, "01_one")
-    for old, new, sentence in (
-        ('"parameters"', '"other"', "01_one.ipynb: The notebook has 0 cells tagged 'parameters'"),
+    copy = path.with_name("01_one-Copy1.ipynb")
+    copy.write_bytes(path.read_bytes())
+    empty = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+    for name in ("Untitled.ipynb", "02_notes.ipynb"):
+        path.with_name(name).write_text(empty, encoding="utf-8")
+    for name in ("notebooks/._01_one.ipynb", "helpers/._experiment.py"):  # of macOS
+        (root / name).write_bytes(b"\0\5\x16\7\0\xb0")
+    code, output = course("--chapters", "01")
+    assert code == 0 and log(root) == ["01_one begins", "01_one ends"]
+    assert output.startswith(
+        "Left out, no chapters: 01_one-Copy1.ipynb, 02_notes.ipynb, Untitled.ipynb\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
         ('"cells": [', '"cells": [[', "01_one.ipynb is not a notebook"),
-    ):
-        edit(path, old, new)
-        assert run.main(["--root", str(root)]) == 2
-        error = capsys.readouterr().err
-        assert sentence in error and error.count("\n") == 1
+        ("seed = 0", "seed = int(0)", "01_one.ipynb: malformed node"),
+    ],
+)
+def test_broken_notebooks_are_named(root, old, new, sentence, capsys):
+    edit(chapter(root, "01_one"), old, new)
+    assert run.main(["--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1
+
+
+def test_output_never_dies_of_an_encoding(tmp_path):
+    root = make_root(tmp_path / "Łukasz 皮肤")
+    chapter(root, "01_one")
+    process = start(root, "--chapters", "皮", env=os.environ | {"PYTHONIOENCODING": "cp1252"})
+    output = finish(process)
+    assert process.returncode == 2 and "There is no chapter ? in" in output
 
 
 # Progress

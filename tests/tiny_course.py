@@ -74,7 +74,7 @@ def code(source: str, *tags: str):
 def make_root(folder: pathlib.Path) -> pathlib.Path:
     """Make a repository without notebooks: requirements.txt, and helpers without TensorFlow."""
     (folder / "helpers").mkdir(parents=True)
-    (folder / "requirements.txt").write_text("pytest==1.0\nnumpy==1.0\n", encoding="utf-8")
+    (folder / "requirements.txt").write_text("keras==3.0\nnumpy==1.0\n", encoding="utf-8")
     (folder / "helpers" / "__init__.py").touch()
     (folder / "helpers" / "experiment.py").write_text(EXPERIMENT, encoding="utf-8")
     shutil.copy(REPOSITORY / "helpers" / "chapters.py", folder / "helpers")

@@ -4,21 +4,20 @@ import contextlib
 import json
 import logging
 import pathlib
-import pickle
 import queue
-import re
+import shutil
+import subprocess
 import time
 import uuid
 
-import cloudpickle
 import dask
 import distributed
 import nbformat
 
-import tools
-from tools import execute, jobs, notebook, report
+from tools import execute, jobs, notebook, report, source
 
-KEPT_COURSE = ("profile", "seed", "seconds", "source_sha256", "results")
+KEPT_COURSE = ("profile", "seed", "seconds", "cpu_seconds", "source_sha256", "computes_sha256",
+               "results")  # fmt: skip
 PAPERMILL_MARK = "papermill-error-cell-tag"
 # Ctrl-C reaches every process of a terminal; the runner alone decides what is stopped.
 DEAF = (
@@ -28,12 +27,23 @@ CONNECT_SECONDS = 15  # how long a scheduler may take to answer
 STOP_SECONDS = 10  # how long an interrupted run waits for its kernels to end
 
 
+def has_card() -> bool:
+    """Return whether this machine has an NVIDIA graphics card (TensorFlow takes seconds to ask)."""
+    program = shutil.which("nvidia-smi")
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        ask = [program, "-L"] if program else None
+        return bool(ask) and b"GPU" in subprocess.run(ask, capture_output=True, timeout=20).stdout
+    return False
+
+
 @contextlib.contextmanager
-def cluster(address: str | None, workers: int, root: pathlib.Path):
+def cluster(address: str | None, workers: int):
     """Yield a client of the cluster at ``address``, or of a local one of ``workers`` processes.
 
+    The local one listens on the loopback address only: whoever reaches a scheduler can run code.
+
     Raises:
-        jobs.Mistake: no scheduler answers there, or it has no workers.
+        jobs.UsageError: no scheduler answers there, or it has no workers.
     """
     quiet = {
         "distributed.worker.daemon": False,  # a daemon may not have child processes: kernels
@@ -47,17 +57,17 @@ def cluster(address: str | None, workers: int, root: pathlib.Path):
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
+                host="127.0.0.1",
                 memory_limit=0,  # a worker's own memory is not what fills up
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
-                env={"COURSE_ROOT": str(root)},
                 preload=[DEAF],
             )
             address = stack.enter_context(local)
         try:
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
-            raise jobs.Mistake(
+            raise jobs.UsageError(
                 f"No scheduler answers at {address} ({type(error).__name__}): start one with "
                 "'dask scheduler', or leave --scheduler out."
             ) from None
@@ -65,16 +75,11 @@ def cluster(address: str | None, workers: int, root: pathlib.Path):
         try:
             client.wait_for_workers(1, timeout=30)
         except TimeoutError:
-            raise jobs.Mistake(
-                f"The scheduler at {address} has no workers: start one with 'dask worker'."
+            raise jobs.UsageError(
+                f"The scheduler at {address} has no workers: in a copy of the repository start "
+                f"one with 'python -m distributed.cli.dask_worker {address}'."
             ) from None
         yield client
-
-
-def packages(root: pathlib.Path) -> list[str]:
-    """Return the names that requirements.txt pins."""
-    text = (root / "requirements.txt").read_text(encoding="utf-8")
-    return re.findall(r"^([\w.-]+)==", text, flags=re.MULTILINE)
 
 
 def record(job: jobs.Job, answer: dict, out: pathlib.Path) -> dict:
@@ -93,76 +98,74 @@ def record(job: jobs.Job, answer: dict, out: pathlib.Path) -> dict:
         "seed": job.parameters["seed"],
         "parameters": job.parameters,
         "swept": job.swept,
-        "source_sha256": notebook.source_sha256(job.source),
-        "key": job.key,
-        "results": notebook.collect_results(executed),
+        "source_sha256": job.source_sha256,
+        "computes_sha256": job.walk.computes(job.parameters["profile"]),
+        "keys": job.keys,
+        "results": answer["results"] or notebook.collect_results(executed),
     }
     costs = ("seconds", "cpu_seconds", "peak_memory_mib", "versions", "machine", "error")
     entry |= {name: answer[name] for name in costs}
     executed.metadata["course"] = entry
     report.write_atomically(out / entry["notebook"], nbformat.writes(executed) + "\n")
-    return json.loads(json.dumps(entry, sort_keys=True))  # as a later run reads it
+    return json.loads(json.dumps(entry))  # as a later run reads it
 
 
-def run(client, todo: list[jobs.Job], root, folder, timeout: int | None, progress, done) -> None:
+def run(client, todo: list[jobs.Job], root, timeout: int | None, progress, done) -> None:
     """Execute jobs on the cluster and call ``done(job, answer)`` as each of them ends.
 
     An interrupt (KeyboardInterrupt) cancels what is left, waits until the kernels have ended and
     goes on to the caller.
     """
-    cloudpickle.register_pickle_by_value(tools)
-    payload = cloudpickle.dumps(execute.execute)
     events, topic = queue.SimpleQueue(), f"course-{uuid.uuid4().hex}"
     client.subscribe_topic(topic, lambda event: events.put(event[1]))
-    folder = folder.relative_to(root) if folder.is_relative_to(root) else folder
-    common = {
-        "root": root.as_posix(),
-        "folder": folder.as_posix(),
-        "helpers_sha256": jobs.helpers_sha256(str(root)),
-        "timeout": timeout,
-        "topic": topic,
-        "packages": packages(root),
-    }
     waiting = {}
     for number, job in enumerate(todo):
-        task = {"name": job.name, "notebook": nbformat.writes(job.source),
-                "parameters": job.parameters, **common}  # fmt: skip
-        # A lambda that carries the code travels by value: workers do not import tools.
-        future = client.submit(
-            lambda task: pickle.loads(payload)(task),
-            task,
-            key=f"{job.name}-{uuid.uuid4().hex}",
-            pure=False,
-            priority=-number,
-        )
-        waiting[future.key] = (job, future)
+        path = job.path.relative_to(root) if job.path.is_relative_to(root) else job.path
+        task = {
+            "name": job.name,
+            "notebook": nbformat.writes(job.source),
+            "parameters": job.parameters,
+            "root": root.as_posix(),
+            "path": path.as_posix(),
+            "code": job.walk.code,
+            "timeout": timeout,
+            "run": topic,
+            "packages": list(job.walk.packages),
+        }
+        key = f"{job.name}-{uuid.uuid4().hex}"
+        future = client.submit(execute.execute, task, key=key, pure=False, priority=-number)
+        waiting[key] = (job, future)
         future.add_done_callback(lambda future: events.put(future))
+
+    def next_event(seconds: float):
+        """Take what happens next; return a future that has ended, or None."""
+        with contextlib.suppress(queue.Empty):
+            event = events.get(timeout=seconds)
+            if not isinstance(event, dict):
+                return event
+            progress.event(event)
+
     try:
         while waiting:
-            with contextlib.suppress(queue.Empty):
-                event = events.get(timeout=1)
-                if isinstance(event, dict):
-                    progress.event(event)
-                else:
-                    job, future = waiting.pop(event.key)
-                    progress.running.pop(job.name, None)
-                    progress.left = len(waiting)
-                    done(job, _answer(job, future))
+            if future := next_event(1):
+                job, _ = waiting.pop(future.key)
+                progress.running.pop(job.name, None)
+                progress.left = len(waiting)
+                done(job, _answer(job, future))
             progress.draw()
             if client.status != "running" and waiting:
-                raise jobs.Mistake(
+                raise jobs.UsageError(
                     f"The scheduler is gone with {len(waiting)} chapters to do: start it again, "
                     "then run the same command; finished chapters are kept."
                 )
     except KeyboardInterrupt:
         progress.say("Stopping the kernels ...")
-        client.cancel([future for _, future in waiting.values()], force=True)
+        client.cancel([future for _, future in waiting.values()])
+        with contextlib.suppress(OSError, ValueError):  # the cluster may be gone
+            client.run(execute.stop, topic)
         limit = time.monotonic() + STOP_SECONDS
         while progress.running and time.monotonic() < limit:
-            with contextlib.suppress(queue.Empty):
-                event = events.get(timeout=0.2)
-                if isinstance(event, dict):
-                    progress.event(event)
+            next_event(0.2)
         raise
 
 
@@ -172,8 +175,11 @@ def _answer(job: jobs.Job, future) -> dict:
         return future.result()
     error = future.exception() if future.status == "error" else None
     text = f"{type(error).__name__}: {error}" if error else f"The task was {future.status}."
+    if isinstance(error, ModuleNotFoundError):
+        text += ": start the worker in a copy of the repository, with its Python"
     return {
         "notebook": nbformat.writes(job.source),
+        "results": {},
         "error": {"cell": None, "line": "", "exception": text.splitlines()[0]},
         "seconds": 0.0,
         "cpu_seconds": 0.0,
@@ -183,19 +189,22 @@ def _answer(job: jobs.Job, future) -> dict:
     }
 
 
-def write_back(job: jobs.Job, path: pathlib.Path, executed: pathlib.Path) -> None:
+def write_back(job: jobs.Job, executed: pathlib.Path) -> None:
     """Put the outputs of an executed notebook into the one of the repository, in normal form.
 
     The prose is taken from the repository, where it may have been edited since the execution.
 
     Raises:
-        jobs.Mistake: the code has been edited since.
+        jobs.UsageError: the code has been edited since.
     """
-    source, ran = nbformat.read(path, as_version=4), nbformat.read(executed, as_version=4)
-    if notebook.source_sha256(source) != notebook.source_sha256(ran):
-        raise jobs.Mistake(f"{path.name} was edited during the run: run it again.")
-    for cell, result in zip(notebook.code_cells(source), notebook.code_cells(ran), strict=True):
-        cell.outputs, cell.execution_count = result.outputs, result.execution_count
+    path = job.path
+    text, ran = path.read_text(encoding="utf-8"), nbformat.read(executed, as_version=4)
     course = ran.metadata["course"]
-    source.metadata["course"] = {name: course[name] for name in KEPT_COURSE}
-    report.write_atomically(path, nbformat.writes(notebook.normalise(source)) + "\n")
+    if source.cells_sha256(text) != course["source_sha256"]:
+        raise jobs.UsageError(f"{path.name} was edited during the run: run it again.")
+    written = nbformat.reads(text, as_version=4)
+    pairs = zip(notebook.code_cells(written), notebook.code_cells(ran), strict=True)
+    for cell, result in pairs:
+        cell.outputs, cell.execution_count = result.outputs, result.execution_count
+    written.metadata["course"] = {name: course[name] for name in KEPT_COURSE}
+    report.write_atomically(path, nbformat.writes(notebook.normalise(written)) + "\n")

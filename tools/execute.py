@@ -1,17 +1,18 @@
 """One chapter in one kernel: what a worker of the cluster does.
 
-``execute`` travels to the workers by value, takes the notebook as text and returns it executed.
-A worker therefore needs only the packages of requirements.txt and a copy of the repository's
-helpers/, data/ and notebooks/: at the path in its environment variable COURSE_ROOT, or else at
-the same path as on the machine that started the run.
+A worker of another machine runs in a copy of the repository there:
+
+    python -m distributed.cli.dask_worker tcp://machine:8786
 """
 
 import contextlib
 import importlib.metadata
+import json
 import logging
 import os
 import pathlib
 import platform
+import tempfile
 import threading
 import time
 
@@ -26,10 +27,19 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 
-from tools.jobs import helpers_sha256
 from tools.notebook import code_cells
+from tools.walk import ROOT, Walk
 
 SAMPLE_SECONDS = 0.2
+_running: dict[str, list] = {}  # the kernels of each run, as Watch
+_stopped: set[str] = set()
+
+
+def stop(run: str) -> None:
+    """Kill the kernels of a run that this worker has, and those that it would still start."""
+    _stopped.add(run)
+    for watch in list(_running.get(run, [])):
+        watch.kill()
 
 
 class Watch(threading.Thread):
@@ -40,19 +50,16 @@ class Watch(threading.Thread):
         cpu_seconds: user and system time at the last sample.
     """
 
-    def __init__(self, pid: int, cancelled):
+    def __init__(self, pid: int):
         super().__init__(daemon=True, name="watch-kernel")
-        self.kernel, self.cancelled = psutil.Process(pid), cancelled
+        self.kernel = psutil.Process(pid)
         self.peak_mib = self.cpu_seconds = 0.0
         self.done = threading.Event()
 
     def run(self):
-        """Sample until ``done`` is set; a cancelled task's kernel is killed."""
+        """Sample until ``done`` is set."""
         while not self.done.wait(SAMPLE_SECONDS):
             self.sample()
-            if self.cancelled():
-                self.kill()
-                return
 
     def _processes(self) -> list:
         with contextlib.suppress(psutil.Error):
@@ -102,47 +109,46 @@ class CourseEngine(papermill.engines.Engine):
             on_cell_executed=lambda cell, cell_index, execute_reply: observer.watch.sample(),
         )
         environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
-        environment["PYTHONHASHSEED"] = "0"
+        environment |= {"PYTHONHASHSEED": "0", "COURSE_RESULTS": str(observer.results)}
         client.execute(cwd=str(folder), env=environment, cleanup_kc=True)
 
 
 class Observer:
     """Follows one notebook: where it is, what its kernel uses; reports to the runner."""
 
-    def __init__(self, topic: str, job: str):
-        self.topic, self.job = topic, job
+    def __init__(self, run: str, job: str, results: pathlib.Path):
+        self.run, self.job, self.results = run, job, results
+        self.worker = distributed.get_worker()
         self.notebook = self.watch = None
         self.cell, self.numbers = None, {}
-        try:
-            self.worker = distributed.get_worker()
-            self.key = self.worker.get_current_task()
-        except ValueError:  # called directly, without a cluster
-            self.worker = None
-
-    def cancelled(self) -> bool:
-        """Return whether the runner gave the task up, or is gone."""
-        if self.worker is None:
-            return False
-        task = self.worker.state.tasks.get(self.key)
-        return task is None or task.state == "cancelled"
 
     def report(self, event: str, **details):
         """Send an event to the runner."""
-        if self.worker is not None:
-            self.worker.log_event(self.topic, {"job": self.job, "event": event, **details})
+        message = {"job": self.job, "event": event, **details}
+        self.worker.log_event(self.run, message)
 
     def start(self, pid: int):
         """The kernel runs: watch it."""
         self.numbers = {c["id"]: n for n, c in enumerate(code_cells(self.notebook), 1)}
-        self.watch = Watch(pid, self.cancelled)
+        self.watch = Watch(pid)
         self.watch.start()
-        self.report("start", pid=pid)
+        _running.setdefault(self.run, []).append(self.watch)
+        if self.run in _stopped:
+            self.watch.kill()
+        self.report("start")
 
     def cell_starts(self, cell):
         """This code cell starts."""
         self.cell = cell
         if cell["id"] in self.numbers:
             self.report("cell", cell=self.numbers[cell["id"]], cells=len(self.numbers))
+
+    def ends(self):
+        """The kernel has ended."""
+        if self.watch is not None:
+            self.watch.done.set()
+            _running[self.run].remove(self.watch)
+        self.report("stopped")
 
     def failure(self, exception: Exception | None, timeout: int | None) -> dict | None:
         """Return which cell failed and how, or None when every cell went through."""
@@ -181,60 +187,61 @@ def execute(job: dict) -> dict:
     """Execute one notebook and return it with what it cost.
 
     Args:
-        job: ``name``, ``notebook`` (JSON text), ``parameters``, ``root`` and ``folder`` (the
-            notebook's folder, relative to the root or absolute), ``helpers_sha256``,
-            ``timeout`` (seconds for a cell, or None), ``topic`` for events and ``packages``
-            whose versions are wanted.
+        job: ``name``, ``notebook`` (JSON text), ``parameters``, ``root`` and ``path`` (of the
+            notebook, from the root or absolute), ``code`` (the hash of a walk through it),
+            ``timeout`` (seconds for a cell, or None), ``run`` (the topic of events) and
+            ``packages`` whose versions are wanted.
 
     Returns:
-        ``notebook`` (JSON text with outputs, up to the failing cell), ``error`` (None, or cell,
-        line and exception), ``seconds`` (wall), ``cpu_seconds`` and ``peak_memory_mib`` of the
-        kernel's processes, ``versions`` and ``machine``.
+        ``notebook`` (JSON text with outputs, up to the failing cell), ``results`` (recorded until
+        then), ``error`` (None, or cell, line and exception), ``seconds`` (wall), ``cpu_seconds``
+        and ``peak_memory_mib`` of the kernel's processes, ``versions`` and ``machine``.
 
     Raises:
-        RuntimeError: the worker has no such folder, or other helpers than the runner.
+        RuntimeError: the worker has no such folder, or other files than the runner.
     """
-    root = os.environ.get("COURSE_ROOT", job["root"])
-    folder = pathlib.Path(root, job["folder"])
-    if not folder.is_dir():
+    root = pathlib.Path(job["root"])
+    root = root if root.is_dir() else ROOT  # on another machine: the copy that this file is in
+    path = root / job["path"]
+    if not path.parent.is_dir():
+        raise RuntimeError(f"The worker on {platform.node()} has no folder {path.parent}.")
+    if Walk(path, root, job["notebook"]).code != job["code"]:
         raise RuntimeError(
-            f"The worker on {platform.node()} has no folder {folder}: start it with the "
-            "environment variable COURSE_ROOT set to its copy of the repository."
-        )
-    if helpers_sha256(root) != job["helpers_sha256"]:
-        raise RuntimeError(
-            f"The worker on {platform.node()} has other files in {pathlib.Path(root, 'helpers')} "
-            "than this machine: bring its copy of the repository up to date."
+            f"The worker on {platform.node()} has other helpers or chapters in {root} than this "
+            "machine: bring its copy of the repository up to date."
         )
     logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
     papermill.engines.papermill_engines.register("course", CourseEngine)
-    observer, failure = Observer(job["topic"], job["name"]), None
-    source = nbformat.reads(job["notebook"], as_version=4)
-    started = time.perf_counter()
-    try:
-        papermill.execute_notebook(
-            source,
-            None,
-            parameters=job["parameters"],
-            engine_name="course",
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            observer=observer,
-            folder=folder,
-            timeout=job["timeout"],
-        )
-    except Exception as error:  # whatever a chapter does, the others go on
-        failure = error
-    finally:
-        seconds = time.perf_counter() - started
-        if observer.watch is not None:
-            observer.watch.done.set()
-        observer.report("stopped")
+    source, failure = nbformat.reads(job["notebook"], as_version=4), None
+    with tempfile.TemporaryDirectory(prefix="course-", ignore_cleanup_errors=True) as folder:
+        observer = Observer(job["run"], job["name"], pathlib.Path(folder, "results.json"))
+        started = time.perf_counter()
+        try:
+            papermill.execute_notebook(
+                source,
+                None,
+                parameters=job["parameters"],
+                engine_name="course",
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                observer=observer,
+                folder=path.parent,
+                timeout=job["timeout"],
+            )
+        except Exception as error:  # whatever a chapter does, the others go on
+            failure = error
+        finally:
+            seconds = time.perf_counter() - started
+            observer.ends()
+        results = {}
+        with contextlib.suppress(OSError, ValueError):  # a kernel may have died while it wrote
+            results = json.loads(observer.results.read_text(encoding="utf-8"))
     watch = observer.watch
     return {
         "error": observer.failure(failure, job["timeout"]),
         "notebook": nbformat.writes(observer.notebook or source),
+        "results": results,
         "seconds": round(seconds, 2),
         "cpu_seconds": round(watch.cpu_seconds, 2) if watch else 0.0,
         "peak_memory_mib": round(watch.peak_mib, 1) if watch else 0.0,

@@ -1,11 +1,12 @@
-"""Notebooks as files: their hash, their results, their normal form."""
+"""Notebooks as files: their parameters, their results, their normal form."""
 
+import ast
 import base64
-import hashlib
 import io
 import re
 
 import nbformat
+import numpy as np
 from PIL import Image
 
 RESULTS = "application/vnd.course.results+json"
@@ -25,23 +26,18 @@ def code_cells(notebook) -> list:
     ]
 
 
-def source_sha256(notebook) -> str:
-    """Return the sha256 of what the code cells say (their outputs and the prose left out).
-
-    Args:
-        notebook: a notebook as ``nbformat.read(path, as_version=4)`` gives it.
-    """
-    text = "\0".join(cell.source.strip() for cell in code_cells(notebook))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
 def collect_results(notebook) -> dict[str, dict]:
-    """Return the results that the notebook's outputs carry: {name: {value, target, op, unit}}."""
+    """Return the results that the notebook's outputs carry: {name: {value, target, ...}}."""
     results = {}
     for cell in code_cells(notebook):
         for output in cell.get("outputs", []):
             results.update(output.get("data", {}).get(RESULTS, {}))
     return results
+
+
+def tagged(notebook) -> list:
+    """Return the cells tagged ``parameters``."""
+    return [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
 
 
 def parameters(notebook) -> dict:
@@ -51,31 +47,42 @@ def parameters(notebook) -> dict:
         ValueError: the notebook does not have exactly one such cell, or one of its lines is
             not ``name = literal``.
     """
-    import ast
-
-    tagged = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
-    if len(tagged) != 1:
+    cells = tagged(notebook)
+    if len(cells) != 1:
         raise ValueError(
-            f"The notebook has {len(tagged)} cells tagged 'parameters': give it exactly one."
+            f"The notebook has {len(cells)} cells tagged 'parameters': give it exactly one."
         )
     values = {}
-    for node in ast.parse(tagged[0].source).body:
+    for node in ast.parse(cells[0].source).body:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             raise ValueError("The parameters cell may only hold lines such as: seed = 0")
         values[node.targets[0].id] = ast.literal_eval(node.value)
     return values
 
 
-def smaller(picture: str) -> str:
-    """Return a PNG (base64) with a palette of 256 colours if it is large, as photographs are."""
+def smaller(picture: str) -> tuple[str, str]:
+    """Return the MIME type and the base64 text of a PNG, made smaller where that does not show.
+
+    A small picture stays as it is. Of a large one the palette of 256 is enough where it has no more
+    colours or only greys; other colours would show bands, so they become a JPEG if that is smaller.
+    """
     if len(picture) < LARGE_PICTURE:
-        return picture
+        return "image/png", picture
     image = Image.open(io.BytesIO(base64.b64decode(picture)))
     if image.mode == "P":
-        return picture
+        return "image/png", picture
+    image = image.convert("RGB")
+    pixels = np.asarray(image, np.int16)
+    few = image.getcolors(256) is not None or np.ptp(pixels, axis=-1).max() == 0
     buffer = io.BytesIO()
-    image.convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    if few:
+        image.quantize(256).save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+    small = base64.b64encode(buffer.getvalue()).decode("ascii")
+    if len(small) >= len(picture):
+        return "image/png", picture
+    return ("image/png" if few else "image/jpeg"), small
 
 
 def _normal_output(output):
@@ -86,21 +93,29 @@ def _normal_output(output):
         for kind in ("text/plain", "text/html"):
             if isinstance(data.get(kind), str):
                 data[kind] = ADDRESS.sub(r"\1", data[kind])
+        alt = next((m["alt"] for m in _pictures(output) if "alt" in m), None)
         if "image/png" in data:
-            data["image/png"] = smaller(data["image/png"])
-    output.pop("execution_count", None) if output.output_type != "execute_result" else None
-    output["metadata"] = nbformat.NotebookNode() if "metadata" in output else output.get("metadata")
-    if output["metadata"] is None:
-        del output["metadata"]
+            kind, picture = smaller(data.pop("image/png"))
+            data[kind] = picture
+        pictures = [kind for kind in data if kind.startswith("image/")]
+        output["metadata"] = {kind: {"alt": alt} for kind in pictures if alt}
+    if output.output_type != "execute_result":
+        output.pop("execution_count", None)
     return output
+
+
+def _pictures(output) -> list[dict]:
+    """Return the metadata of an output's pictures."""
+    metadata = output.get("metadata", {})
+    return [value for kind, value in metadata.items() if kind.startswith("image/")]
 
 
 def normalise(notebook):
     """Bring a notebook into the form in which it is committed, and return it.
 
-    Only kernelspec, language and the course's own metadata stay; cells keep their ids and
-    tags; the injected parameters, timings, widget states and memory addresses go; execution
-    counts run 1, 2, 3, ... over the executed cells.
+    Only kernelspec, language, the course's own metadata and the texts that stand for pictures
+    (``alt``) stay; cells keep their ids and tags; the injected parameters, timings, widget states
+    and memory addresses go; execution counts run 1, 2, 3, ... over the executed cells.
     """
     notebook.cells = [c for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
     notebook.metadata = nbformat.NotebookNode(

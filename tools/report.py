@@ -2,10 +2,10 @@
 
 results.json maps a chapter to its entry: status ("ok" or "failed"), profile, seed, parameters,
 seconds and cpu_seconds, peak_memory_mib, versions, machine, notebook (the executed file), error
-(None, or cell, line and exception) and results {name: {value, target, op, unit}}. A chapter that
-was run over a sweep also has runs (an entry for each combination); its results then hold the mean
-as value, with sd (standard deviation of a sample, divisor n - 1) and n beside it; its seconds are
-the sum and its peak memory is the maximum.
+(None, or cell, line and exception) and results {name: {value, target, op, unit, label}}. A chapter
+that was run over a sweep also has runs (an entry for each combination); its results then hold the
+mean as value, with sd (standard deviation of a sample, divisor n - 1) and n beside it; its seconds
+are the sum and its peak memory is the maximum.
 """
 
 import json
@@ -13,11 +13,13 @@ import operator
 import os
 import pathlib
 import statistics
-import tempfile
+import time
+import uuid
 
 import jinja2
 
 COMPARISONS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+REPLACE_SECONDS = 2
 HERE = pathlib.Path(__file__).resolve().parent
 FIELDS = {"status", "profile", "seed", "seconds", "cpu_seconds", "peak_memory_mib", "versions",
           "machine", "error", "results"}  # fmt: skip
@@ -25,16 +27,23 @@ FIELDS = {"status", "profile", "seed", "seconds", "cpu_seconds", "peak_memory_mi
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Write a text file so that a reader finds the old or the new one, never a part of it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        with partial.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp lets only the owner read
-        os.replace(name, path)
+        limit = time.monotonic() + REPLACE_SECONDS
+        while True:
+            try:
+                os.replace(partial, path)
+                return
+            except PermissionError:  # Windows, while a virus scanner or a viewer has it open
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.1)
     except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
@@ -98,11 +107,16 @@ def met(result: dict) -> bool | None:
     return COMPARISONS[result["op"]](result["value"], result["target"])
 
 
-def verdicts(entries: dict[str, dict]) -> tuple[int, int]:
-    """Return how many results reached their target, and how many have one."""
-    judged = [met(result) for e in entries.values() for result in e["results"].values()]
+def verdicts(entries) -> tuple[int, int]:
+    """Return how many results of some entries reached their target, and how many have one."""
+    judged = [met(result) for entry in entries for result in entry["results"].values()]
     judged = [verdict for verdict in judged if verdict is not None]
     return sum(judged), len(judged)
+
+
+def label(name: str, result: dict) -> str:
+    """Return what a result is, in words."""
+    return result.get("label") or name.replace("_", " ")
 
 
 def duration(seconds: float | None) -> str:
@@ -126,8 +140,8 @@ def write(out: pathlib.Path, entries: dict[str, dict]) -> None:
     environment.filters["duration"] = duration
     environment.tests["met"] = lambda result: met(result) is True
     environment.tests["missed"] = lambda result: met(result) is False
-    reached, judged = verdicts(entries)
+    judged = verdicts(entry for entry in entries.values() if entry["profile"] != "smoke")
     html = environment.get_template("report.html.jinja").render(
-        entries=entries, reached=reached, judged=judged
+        entries=entries, verdicts=judged, label=label
     )
     write_atomically(out / "report.html", html)

@@ -7,13 +7,12 @@
 Each chapter is executed from its first cell to its last in a kernel of its own. The folder
 --out then holds the executed notebooks, report.html and results.json. A run that was stopped goes
 on where it was: only chapters whose result is missing, or whose code, parameters, helpers or
-requirements have changed, are executed. Exit code: 0 when every chapter went through, 1 when one
+packages have changed, are executed. Exit code: 0 when every chapter went through, 1 when one
 failed, 2 when the run cannot start, 130 after Ctrl-C.
 """
 
 import argparse
 import importlib.util
-import os
 import pathlib
 import signal
 import sys
@@ -44,6 +43,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="run the chapters for each of these values; may be given more than once")  # fmt: skip
     add("--out", type=pathlib.Path, help="folder for what is written (default runs/PROFILE)")
     add("--folder", type=pathlib.Path, help="folder of the notebooks (default notebooks)")
+    add("--changed", choices=("code", "computes"), default="code",
+        help="execute again what has changed in any code (default), or only in what computes "
+        "numbers, not in plots")  # fmt: skip
     add("--fresh", action="store_true", help="execute everything, also what has not changed")
     add("--timeout", type=int, metavar="SECONDS", help="the longest that one cell may take")
     add("--workers", type=int, default=1, help="chapters executed at a time (default 1)")
@@ -51,7 +53,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--write-back", action="store_true",
         help="put the outputs into the notebooks of the repository")  # fmt: skip
     add("--root", type=pathlib.Path,
-        help="the repository (default: COURSE_ROOT, or the one that holds this file)")  # fmt: skip
+        help="the repository (default: the one that holds this file)")  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -60,17 +62,18 @@ def start(args: argparse.Namespace) -> int:
     from tools import batch, jobs, report
     from tools.progress import Progress
 
-    root = args.root or pathlib.Path(os.environ.get("COURSE_ROOT") or environment.ROOT)
-    root = root.resolve()
+    root = (args.root or environment.ROOT).resolve()
     folder = (args.folder or root / "notebooks").resolve()
     seed, sweeps = jobs.literal(args.seed), jobs.parse_sweeps(args.sweep)
     if not (root / "requirements.txt").is_file():
-        raise jobs.Mistake(f"{root} is not the course's repository: correct --root or COURSE_ROOT.")
+        raise jobs.UsageError(f"{root} is not the course's repository: correct --root.")
     if args.write_back and (args.profile, seed, sweeps) != ("laptop", 0, {}):
-        raise jobs.Mistake("--write-back goes with profile laptop and seed 0, without a sweep.")
+        raise jobs.UsageError("--write-back goes with profile laptop and seed 0, without a sweep.")
     if args.workers < 1 or (args.timeout is not None and args.timeout < 1):
-        raise jobs.Mistake("--workers and --timeout take a positive number.")
-    paths = jobs.find_chapters(folder, args.chapters)
+        raise jobs.UsageError("--workers and --timeout take a positive number.")
+    paths, left_out = jobs.find_chapters(folder, args.chapters)
+    if left_out:
+        print(f"Left out, no chapters: {', '.join(left_out)}")
     all_jobs = jobs.make_jobs(paths, root, args.profile, seed, sweeps)
     name = args.profile if folder == root / "notebooks" else f"{args.profile}-{folder.name}"
     out = (args.out or root / "runs" / name).resolve()
@@ -83,11 +86,13 @@ def start(args: argparse.Namespace) -> int:
         )
         before = {}
     except OSError as error:
-        raise jobs.Mistake(f"{out} cannot be written ({error}): name another --out.") from None
+        raise jobs.UsageError(f"{out} cannot be written ({error}): name another --out.") from None
 
     records, todo = {}, []
     for job in all_jobs:
-        found, why = (None, "") if args.fresh else jobs.earlier(job, out)
+        found, why = (None, "") if args.fresh else jobs.earlier(job, out, args.changed)
+        if found and args.write_back and found["source_sha256"] != job.source_sha256:
+            found, why = None, "its cells have other borders"
         _expect(job, before)
         if found:
             records[job.name] = found
@@ -115,17 +120,22 @@ def start(args: argparse.Namespace) -> int:
                      f"{report.duration(found['seconds'])}")  # fmt: skip
 
     if todo:
+        workers = args.workers
+        if workers > 1 and not args.scheduler and batch.has_card():
+            print("There is a graphics card: one chapter runs at a time.")
+            workers = 1
         times = [job.expected for job in todo]
         total = None if None in times else sum(times)
         print(f"{len(todo)} to execute, profile {args.profile}, seed {seed}, "
               f"expected time {report.duration(total)}, into {out}", flush=True)  # fmt: skip
-        with batch.cluster(args.scheduler, args.workers, root) as client:
-            batch.run(client, todo, root, folder, args.timeout, progress, done)
+        with batch.cluster(args.scheduler, workers) as client:
+            batch.run(client, todo, root, args.timeout, progress, done)
     report.write(out, entries())
-    failed = _summary(all_jobs, records, out)
+    failed = _summary([records[job.name] | {"name": job.name} for job in all_jobs])
+    print(f"\n{out / 'report.html'}", flush=True)
     if args.write_back and not failed:
-        for job, path in zip(all_jobs, paths, strict=True):
-            batch.write_back(job, path, out / f"{job.name}.ipynb")
+        for job in all_jobs:
+            batch.write_back(job, out / f"{job.name}.ipynb")
         print(f"The outputs are in {folder}")
     return 1 if failed else 0
 
@@ -139,32 +149,28 @@ def _expect(job, before: dict) -> None:
             job.expected = run["seconds"]
 
 
-def _table(rows: list[tuple]) -> None:
-    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(str(v).ljust(w) for v, w in zip(row, widths, strict=True)).rstrip())
-
-
-def _summary(all_jobs, records: dict, out: pathlib.Path) -> bool:
+def _summary(records: list[dict]) -> bool:
     """Print what every chapter gave, and what failed; return whether one failed."""
+    import pandas as pd
+
     from tools import report
 
-    rows, failures = [("chapter", "status", "time", "peak MiB", "targets reached")], []
-    for job in all_jobs:
-        found = records[job.name]
-        reached, judged = report.verdicts({job.name: found})
-        rows.append((job.name, found["status"], report.duration(found["seconds"]),
-                     round(found["peak_memory_mib"]), f"{reached} of {judged}"))  # fmt: skip
-        if found["error"]:
-            error = found["error"]
-            failures.append((job.name, error["cell"] or "-", error["line"][:50],
-                             error["exception"][:120]))  # fmt: skip
-    print()
-    _table(rows)
-    if failures:
-        print(f"\n{len(failures)} failed:")
-        _table([("chapter", "code cell", "its first line", "exception"), *failures])
-    print(f"\n{out / 'report.html'}", flush=True)
+    rows, failures = [], []
+    for found in records:
+        row = {"chapter": found["name"], "status": found["status"],
+               "time": report.duration(found["seconds"]),
+               "peak MiB": round(found["peak_memory_mib"])}  # fmt: skip
+        if found["profile"] != "smoke":  # which only checks that every cell works
+            row["targets reached"] = "{} of {}".format(*report.verdicts([found]))
+        rows.append(row)
+        if error := found["error"]:
+            failures.append({"chapter": found["name"], "code cell": error["cell"] or "-",
+                             "its first line": error["line"][:50],
+                             "exception": error["exception"][:120]})  # fmt: skip
+    for title, found in (("", rows), (f"{len(failures)} failed:\n", failures)):
+        if found:
+            table = pd.DataFrame(found).set_index("chapter").rename_axis(None)
+            print(f"\n{title}{table.fillna('').to_string()}")
     return bool(failures)
 
 
@@ -175,13 +181,17 @@ def main(arguments: list[str]) -> int:
         return environment.main(["-m", "tools.run", *arguments])
     from tools import jobs
 
+    for stream in (sys.stdout, sys.stderr):  # a name in another script must not end a run
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
     def terminate(number, frame):
         raise Terminated
 
     former = signal.signal(signal.SIGTERM, terminate)
     try:
         return start(args)
-    except jobs.Mistake as mistake:
+    except jobs.UsageError as mistake:
         print(mistake, file=sys.stderr)
         return 2
     except Terminated:

@@ -178,6 +178,7 @@ class Walk:
     Args:
         path: the notebook or the Python file where the walk begins.
         root: the repository.
+        text: what the file holds, where that is not what is on the disk.
 
     Attributes:
         modules: {"helpers.plots": its file} for all modules that are imported, directly or not.
@@ -185,8 +186,8 @@ class Walk:
         packages: {name: version pinned in requirements.txt} of all packages that are imported.
     """
 
-    def __init__(self, path, root=ROOT):
-        self.path, self.root = pathlib.Path(path), pathlib.Path(root)
+    def __init__(self, path, root=ROOT, text: str | None = None):
+        self.path, self.root, self._text = pathlib.Path(path), pathlib.Path(root), text
         self._files: dict[Path, pathlib.Path] = {}
         imported, todo = set(), [("",)]
         while todo:
@@ -220,7 +221,9 @@ class Walk:
     def _read(self, key: Path, profile: str | None) -> Module:
         file = self._files[key]
         package = key if file.name == "__init__.py" else key[:-1]
-        return _module(key, file.read_text(encoding="utf-8"), file.suffix, package, profile)
+        given = self._text if key == ("",) else None
+        text = file.read_text(encoding="utf-8") if given is None else given
+        return _module(key, text, file.suffix, package, profile)
 
     def _hash(self, profile: str | None) -> str:
         modules = {key: self._read(key, profile) for key in self._files}
@@ -259,6 +262,7 @@ class Walk:
         """The sha256 of all code that is reached: what the runner executes a chapter again for."""
         return self._hash(None)
 
+    @functools.cache  # noqa: B019 (a walk lives as long as a run)
     def computes(self, profile: str = "laptop") -> str:
         """Return the sha256 of the code that makes the numbers under a profile."""
         return self._hash(profile)
