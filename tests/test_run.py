@@ -41,7 +41,7 @@ def test_run_writes_notebooks_report_and_results(root, course):
         root, "01_one", "import numpy as np\nblock = np.ones(60 * 2**20, 'uint8')\nsum(block[:9])"
     )
     path = chapter(root, "02_two", "print(profile, seed)")
-    text = path.read_bytes()
+    before = path.read_bytes()
     status, output = course("--seed", "1")
     assert status == 0
     assert log(root) == ["01_one begins", "01_one ends", "02_two begins", "02_two ends"]
@@ -74,7 +74,7 @@ def test_run_writes_notebooks_report_and_results(root, course):
         assert mode & 0o777 == 0o666 & ~umask()
     assert output.count("starts, time unknown") == 2
     assert "2 to execute, profile smoke, seed 1, expected time ?" in output
-    assert path.read_bytes() == text
+    assert path.read_bytes() == before
 
 
 def umask() -> int:

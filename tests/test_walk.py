@@ -259,6 +259,16 @@ def test_a_local_name_is_not_a_module_and_an_attribute_is(root, small):
     assert hashes(root, "01_one")[1] != before[1]
 
 
+def test_a_table_beside_a_helper_belongs_to_it(root, small):
+    edit(root / "helpers" / "shapes.py", "WIDTH = 3\n", "WIDTH = open('shapes.csv')\n")
+    table = root / "helpers" / "shapes.csv"
+    table.write_text("a,1\n", encoding="utf-8")
+    assert Walk(small, root).data == {"helpers/shapes.csv": table}
+    before = hashes(root, "01_one")
+    table.write_text("a,2\n", encoding="utf-8")
+    assert all(a != b for a, b in zip(hashes(root, "01_one"), before, strict=True))
+
+
 def test_cells_that_are_not_python_and_files_that_systems_leave(root, small):
     text = NOTEBOOK + "\n#%%\n%%bash\nls -l"
     write(root, text)

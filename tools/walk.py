@@ -5,6 +5,7 @@ text only; nothing is imported or run:
 
     walk = Walk("notebooks/10_adversarial_examples.ipynb")
     walk.modules      files of this repository that it imports, directly or not
+    walk.data         files beside these modules that they name, such as a table
     walk.chapters     notebooks whose definitions it uses, directly or not
     walk.packages     the versions that requirements.txt pins of the packages it needs
     walk.code         sha256 of all code that is reached, name by name
@@ -16,6 +17,7 @@ that nobody reaches; what else ``computes`` leaves out stands in ``tools/compute
 
 import ast
 import functools
+import hashlib
 import pathlib
 import re
 from collections import defaultdict
@@ -36,6 +38,7 @@ from tools.source import (
     statements,
 )
 
+FILE = re.compile(r"[\w-]+\.\w+")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Import names whose package is called otherwise in requirements.txt.
 PACKAGES = {
@@ -54,7 +57,12 @@ class Uses(Scoped):
         super().__init__(module)
         self.paths_used: set[Path] = set()
         self.meanings: set[str] = set()
+        self.texts: set[str] = set()
         self.visit(statement)
+
+    def visit_Constant(self, node):
+        if isinstance(node.value, str) and FILE.fullmatch(node.value):
+            self.texts.add(node.value)
 
     def visit_Name(self, node):
         self._use(node)
@@ -182,6 +190,8 @@ class Walk:
 
     Attributes:
         modules: {"helpers.plots": its file} for all modules that are imported, directly or not.
+        data: {"helpers/sources/grocery.csv": its file} for files beside the modules that their
+            texts name.
         chapters: {"04_dcgan": its file} for all chapters whose definitions are imported.
         packages: {name: version pinned in requirements.txt} of all packages that are imported.
     """
@@ -199,6 +209,12 @@ class Walk:
                 todo += [path[:n] for path in found for n in range(1, len(path) + 1)]
         others = sorted((key, file) for key, file in self._files.items() if key != ("",))
         self.modules = {".".join(key): file for key, file in others if file.suffix == ".py"}
+        self.data = {
+            file.relative_to(self.root).as_posix(): file
+            for key in self._files
+            for number in range(len(self._read(key, None).statements))
+            for file in self._beside(key, self._read(key, None).uses(number).texts)
+        }
         self.chapters = {file.stem: file for _, file in others if file.suffix == ".ipynb"}
         names = {PACKAGES.get(name, name.replace("_", "-").lower()) for name in imported}
         text = (self.root / "requirements.txt").read_text(encoding="utf-8")
@@ -217,6 +233,12 @@ class Walk:
             inner = [folder.joinpath(*key) for folder in (beside, self.root)]
             places = [p for i in inner for p in (i.with_name(i.name + ".py"), i / "__init__.py")]
         return next((place for place in places if place.is_file()), None)
+
+    def _beside(self, key: Path, texts: set[str]) -> list[pathlib.Path]:
+        """Return the files that stand beside a module and that these texts name."""
+        file = self._files[key]
+        found = [file.with_name(text) for text in sorted(texts)] if file.suffix == ".py" else []
+        return [f for f in found if f.suffix != ".py" and f.is_file()]
 
     def _read(self, key: Path, profile: str | None) -> Module:
         file = self._files[key]
@@ -254,7 +276,13 @@ class Walk:
                 if not isinstance(module.statements[number], IMPORTS):
                     for path in module.uses(number).paths_used:
                         reach(path)
-        lines = [line for key in sorted(taken) for line in modules[key].lines(taken[key])]
+        lines = []
+        for key, numbers in sorted(taken.items()):
+            lines += modules[key].lines(numbers)
+            texts = {text for number in numbers for text in modules[key].uses(number).texts}
+            for file in self._beside(key, texts):
+                content = file.read_bytes().replace(b"\r\n", b"\n")
+                lines.append(f"{file.name} is {hashlib.sha256(content).hexdigest()}")
         return sha256("\n".join(lines))
 
     @functools.cached_property
