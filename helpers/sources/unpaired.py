@@ -101,11 +101,12 @@ def _two(folders) -> list:
     """Return two paths, given as a list or as text that shows a list."""
     given = folders
     if isinstance(given, str):
+        shown = re.fullmatch(r"\s*[\[(](.*)[\])]\s*", given, re.DOTALL)
+        inside = shown[1] if shown else ""
         # Quoted parts as they stand: in a path of Windows, a backslash is no escape.
-        quoted = re.findall(r"\"([^\"]*)\"|'([^']*)'", given)
-        inside = given.strip().removeprefix("[").removesuffix("]")
-        given = [one or other for one, other in quoted] or inside.split(",")
-        given = [path.strip() for path in given] if inside != folders.strip() else []
+        quoted = re.findall(r"\"([^\"]*)\"|'([^']*)'", inside)
+        given = [one or other for one, other in quoted]
+        given = given or [path.strip() for path in inside.split(",")]
     if not isinstance(given, list | tuple) or len(given) != 2:
         raise files.DataError(
             f'folders is {folders!r}: with dataset="folder", give the paths of two folders, '
