@@ -1,0 +1,64 @@
+"""Evidence: what several seeds gave, in the form that the table of a chapter reads."""
+
+import json
+import statistics
+
+import pytest
+from tiny_course import REPOSITORY, chapter, edit, log
+
+from helpers import experiment
+from tools import evidence
+
+
+def test_the_committed_evidence_is_of_todays_code():
+    assert evidence.stale() == [], "run make evidence for these chapters"
+
+
+def test_evidence_is_written_read_and_checked(root, scheduler, capsys, monkeypatch):
+    path = chapter(root, "01_one", "experiment.record('gain', 2 + seed / 10, difference=True)")
+    edit(path, "seed = 0", "seed = 0\\nsize = 8")
+    (root / "docs").mkdir()
+    other = {"02_two": {"computes_sha256": "x", "results": {}}}
+    (root / "docs/evidence.json").write_text(json.dumps(other), encoding="utf-8")
+    common = ["--root", str(root)]
+    command = [*common, "--scheduler", scheduler, "--chapters", "01", "--seeds"]
+    assert evidence.main([*command, "0", "1", "2"]) == 0
+    assert evidence.main([*command, "0", "1", "2", "3"]) == 0
+    assert log(root).count("01_one ends") == 4  # what had finished was kept
+
+    found = evidence.read(root)
+    assert found["02_two"] == other["02_two"]
+    one = found["01_one"]
+    assert (one["profile"], one["options"], one["seeds"]) == ("laptop", {"size": 8}, [0, 1, 2, 3])
+    value = one["results"]["value"]
+    numbers = [0.5, 1.5, 4.5, 9.5]  # seed**2 + 0.5
+    assert value["values"] == dict(zip("0123", numbers, strict=True))
+    assert value["mean"] == pytest.approx(statistics.fmean(numbers))
+    assert value["sd"] == pytest.approx(statistics.stdev(numbers))
+    assert (value["n"], value["unit"], value["label"]) == (4, "nats", "the value, in nats")
+    assert one["results"]["gain"]["difference"] and not value["difference"]
+    assert "holds" in capsys.readouterr().out  # 2.15 ± 0.13
+
+    monkeypatch.setattr(experiment, "EVIDENCE", root / "docs" / "evidence.json")
+    here = experiment.Run("laptop", 0, "01_one", {"size": 8})
+    assert experiment.evidence(here) == one["results"]
+    assert experiment.evidence(experiment.Run("laptop", 0, "01_one", {"size": 9})) == {}
+
+    assert evidence.stale(root) == ["02_two"]
+    edit(path, "seed / 10", "seed / 11")
+    assert evidence.stale(root) == ["01_one", "02_two"]
+    assert evidence.main([*common, "--check"]) == 1
+    assert "Not of today's code: 01_one, 02_two" in capsys.readouterr().out
+
+
+def test_a_chapter_that_fails_leaves_the_old_entry(root, scheduler):
+    chapter(root, "01_one", "assert seed == 0")
+    command = ["--root", str(root), "--scheduler", scheduler, "--seeds"]
+    assert evidence.main([*command, "0"]) == 0
+    before = evidence.read(root)
+    assert evidence.main([*command, "0", "1"]) == 1
+    assert evidence.read(root) == before
+
+
+def test_the_evidence_is_in_the_place_where_the_chapters_look():
+    assert experiment.EVIDENCE == REPOSITORY / "docs" / "evidence.json"
