@@ -45,12 +45,12 @@ def test_mix_weights_the_fine_details(alpha):
 def test_nearest_is_the_nearest():
     images = rng.integers(0, 256, (50, 8, 8, 1), np.uint8)
     image = images[31] / 255 + rng.normal(0, 0.02, (8, 8, 3))
-    found = pyramids.nearest(image, images)
+    found = pyramids.nearest_image(image, images)
     np.testing.assert_allclose(found, images[31].repeat(3, -1) / 255, atol=1e-6)
     large = image.repeat(2, axis=0).repeat(2, axis=1)  # another size
-    assert pyramids.nearest(large, images).shape == (16, 16, 3)
+    assert pyramids.nearest_image(large, images).shape == (16, 16, 3)
     np.testing.assert_allclose(
-        pyramids.nearest(large, images)[1::2, 1::2].mean(), found.mean(), rtol=0.1
+        pyramids.nearest_image(large, images)[1::2, 1::2].mean(), found.mean(), rtol=0.1
     )
 
 

@@ -15,7 +15,7 @@ import time
 import keras
 import numpy as np
 
-from helpers import callbacks, chapters, data, experiment, files, metrics
+from helpers import callbacks, chapters, compute, data, experiment, files, metrics
 from helpers.sources import hub
 from helpers.studies import pyramids
 from tools import manifest
@@ -40,7 +40,7 @@ def stage(chapter, size: int, old, widths, seed: int, steps: int):
     rate = keras.optimizers.schedules.CosineDecay(RATE, steps) if size == SIZES[-1] else RATE
     adam = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99) for _ in range(2)]
     losses = chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss
-    gan.compile(*adam, losses=losses, jit_compile=False, steps_per_execution=10)
+    gan.compile(*adam, losses=losses, **compute.compile_options(STEPS))
     return gan
 
 
@@ -48,7 +48,7 @@ def train(epochs, width: int = 2, seed: int = 0, fade: int = 500):
     """Train all stages, ``epochs`` of 250 steps each; return the last GAN and its CPU seconds."""
     chapter = chapters.import_chapter("06_progressive_gan")
     images = pyramids.pad(data.load("fashion-mnist", "train")[0])
-    widths, gan = tuple(width * n for n in chapter.WIDTHS), None
+    widths, gan = {size: width * n for size, n in chapter.WIDTHS.items()}, None
     started = time.process_time()
     for size, count in zip(SIZES, epochs, strict=True):
         gan = stage(chapter, size, gan, widths, seed, STEPS * count)

@@ -42,7 +42,7 @@ def mix(images, alpha):
     return coarse + alpha * (images - coarse)
 
 
-def nearest(image, images) -> np.ndarray:
+def nearest_image(image, images) -> np.ndarray:
     """Return that of ``images`` (n, h, w, 1), uint8, which has the smallest squared distance.
 
     Args:
