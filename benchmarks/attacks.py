@@ -29,12 +29,11 @@ def classifier(weights, steps: int, seed: int) -> keras.Model:
     """Return the chapter's network: with weights of a file, or trained by the chapter's recipe."""
     chapter = chapters.import_chapter("10_adversarial_examples")
     images, labels = data.load("mnist", "train")
-    chapter.new_model.__globals__.update(images=images, labels=labels)
     model = chapter.new_model(seed, steps, ramp=steps // 2)
     if weights:
         model.network.load_weights(weights)
     else:
-        chapter.train(model, steps, seed)
+        chapter.train(model, images, labels, steps, chapter.count_part(steps), seed)
     return model.network
 
 
@@ -112,12 +111,12 @@ def main() -> None:
             return chapter.pgd(logits, x, y, EPS, steps, random=random)
 
         started = time.perf_counter()
-        alive = robustness.survivors(logits, images, labels, attack, restarts).mean(axis=1)
+        alive = chapter.correct_under_attack(logits, images, labels, attack, restarts).mean(axis=1)
         found["clean"] = alive[0]
         found[f"PGD {steps} steps, {restarts} starts"] = alive[-1]
         print(f"PGD {steps} x {restarts}: {alive[-1]:.4f}, {time.perf_counter() - started:.0f} s")
     theirs = robustness.library_pgd(logits, images, labels, EPS, 40, 2.5 * EPS / 40, 3)
-    theirs = robustness.survivors(logits, theirs, labels)[0].mean()
+    theirs = np.mean(robustness.predicted(logits, theirs) == labels)
     found["PGD 40 steps, 3 starts, Adversarial Robustness Toolbox"] = theirs
     found["AutoAttack, torchattacks"] = auto_attack(network, images, labels)
     path = HERE / "attacks.json"

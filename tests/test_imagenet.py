@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from helpers import files
 from helpers.sources import imagenet, photographs
@@ -259,6 +260,37 @@ def test_a_mistake_in_the_code_is_not_hidden(monkeypatch):
 
 
 # Photographs
+
+
+def test_photographs_that_may_be_shown(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    shown = photographs.shown()
+    assert shown.shape == (7, 224, 224, 3) and "motorcycle" not in photographs.SHOWN
+    np.testing.assert_allclose(shown * 255, np.round(shown * 255), atol=1e-4)
+    assert len(photographs.shown("")) == 7
+    Image.new("RGB", (300, 250), (255, 0, 0)).save(tmp_path / "red.png")
+    mine = photographs.shown("~/red.png")
+    assert len(mine) == 8 and (mine[0] == [1, 0, 0]).all()
+    np.testing.assert_array_equal(mine[1:], shown)
+    with pytest.raises(ValueError, match="nowhere"):
+        photographs.shown(tmp_path / "nowhere.png")
+
+
+def test_without_a_network_the_embedded_classifier(monkeypatch, capsys):
+    real = imagenet.load
+
+    def load(name=imagenet.NETWORK):
+        if name == "MobileNetV2":
+            raise files.DownloadError("No network: stay with the embedded one.")
+        return real(name)
+
+    monkeypatch.setattr(imagenet, "load", load)
+    assert imagenet.load_or_embedded("MobileNetV2") is real()
+    assert capsys.readouterr().out == "No network: stay with the embedded one.\n"
+    assert imagenet.load_or_embedded("embedded") is real()
+    with pytest.raises(ValueError, match="classifier is 'nonsense': set it to embedded, "):
+        imagenet.load_or_embedded("nonsense")
 
 
 def test_photographs_are_photographs(shown):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from helpers import pictures
 
+SHOWN = ("coffee", "camera", "helmet", "cat", "rocket", "palace", "flower")  # may be shown
 # name: where it is from, and the square that shows its subject (None: the centre)
 SOURCES = {
     "cat": ("skimage", "chelsea", None),
@@ -42,3 +43,21 @@ def examples(size: int = pictures.SIZE) -> dict[str, np.ndarray]:
         return pictures.read_picture(image.crop(box) if box else image, size)
 
     return {name: read(*source) for name, source in SOURCES.items()}
+
+
+def shown(own=None) -> np.ndarray:
+    """Return seven photographs that may be shown, before them the reader's own if there is one.
+
+    Args:
+        own: what ``pictures.read_picture`` takes, for example a path; None or "" for none.
+
+    Returns:
+        float32, shape (7 or 8, 224, 224, 3), values k / 255.
+
+    Raises:
+        ValueError: the reader's picture is missing, is none or is damaged.
+    """
+    none = own is None or (isinstance(own, str) and not own)
+    first = [] if none else [pictures.read_picture(own)]
+    known = examples()
+    return np.stack(first + [known[name] for name in SHOWN])
