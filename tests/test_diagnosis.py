@@ -1,4 +1,4 @@
-"""Diagnosis: mixtures, vital signs, and the tests of a result, against independent computations."""
+"""Diagnosis: mixtures, a training seen from outside, and copies, computed independently."""
 
 import keras
 import matplotlib.pyplot as plt
@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 from scipy.spatial.distance import cdist
 
-from helpers import experiment, metrics
 from helpers.simulate import mixtures
 from helpers.studies import diagnosis
 
-rng = np.random.default_rng(0)
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(("mixture", "modes"), [(mixtures.ring(), 8), (mixtures.grid(), 25)])
@@ -33,7 +35,7 @@ def test_ring_and_grid_lie_where_they_should():
     }
 
 
-def test_quality_against_loops():
+def test_quality_against_loops(rng):
     mixture = mixtures.grid(3, 1.0, sd=0.12)
     points = rng.uniform(-1.6, 1.6, (500, 2))
     distances = cdist(points, mixture.centres)
@@ -45,7 +47,7 @@ def test_quality_against_loops():
     np.testing.assert_array_equal(mixture.modes(points), distances.argmin(axis=1))
 
 
-def test_collapsed_scattered_and_rare_modes():
+def test_collapsed_scattered_and_rare_modes(rng):
     mixture = mixtures.ring()
     assert mixture.quality(np.tile(mixture.centres[2], (100, 1))) == (1, 1.0)
     assert mixture.quality(rng.uniform(10, 11, (100, 2))) == (0, 0.0)
@@ -75,53 +77,69 @@ class Toy(keras.Model):
         return {"gradient_norm": tf.norm(self.shift) * 3}
 
 
-def test_vital_signs_of_a_generator_that_jumps_from_mode_to_mode():
+def test_diagnostics_of_a_generator_that_jumps_from_mode_to_mode():
     toy, mixture = Toy(), mixtures.Mixture(np.array([[1.0, 0], [2, 0], [3, 0], [9, 9]]), 0.1)
     toy.compile(jit_compile=False)
     real, unseen = np.float32([[5, 0], [7, 0]]), np.float32([[1, 0], [2, 0]])
-    vitals = diagnosis.watch(toy, real, unseen, mixture.modes, 4, steps=1, reports=3, seed=0)
-    assert [row["modes"] for row in vitals.rows] == [1, 1, 1]
-    assert [row["moved"] for row in vitals.rows] == [0, 1, 1]
-    np.testing.assert_allclose([row["force"] for row in vitals.rows], [3, 6, 9])
-    np.testing.assert_allclose([row["gap"] for row in vitals.rows], 6 - 1.5)
-    assert [s.shape for s in vitals.samples] == [(256, 2)] * 3
-    np.testing.assert_allclose(vitals.samples[1].mean(axis=0), [2, 0], atol=0.01)
-    diagnosis.sheet({"jumps": ("force", vitals, vitals)}, mixture.draw, early=2)
+    found = diagnosis.train_with_diagnostics(
+        toy, real, unseen, mixture.modes, 4, steps=1, reports=3, seed=0
+    )
+    assert [row["modes"] for row in found.rows] == [1, 1, 1]
+    assert [row["mode_change"] for row in found.rows] == [0, 1, 1]
+    np.testing.assert_allclose([row["gradient_norm"] for row in found.rows], [3, 6, 9])
+    np.testing.assert_allclose([row["logit_gap"] for row in found.rows], 6 - 1.5)
+    assert [s.shape for s in found.samples] == [(256, 2)] * 3
+    np.testing.assert_allclose(found.samples[1].mean(axis=0), [2, 0], atol=0.01)
+    assert found.steps == [1, 2, 3]
+
+
+def trained(steps, reports):
+    toy, mixture = Toy(), mixtures.ring()
+    toy.compile(jit_compile=False)
+    points = mixture.sample(8, 0)
+    return diagnosis.train_with_diagnostics(
+        toy, points, points, mixture.modes, 8, steps, reports, seed=0
+    )
+
+
+@pytest.mark.parametrize("sign", sorted(diagnosis.SIGNS))
+def test_a_sheet_of_failures_shows_the_sign_and_early_and_late_samples(sign):
+    provoked, cured = trained(5, 4), trained(5, 4)
+    drawn = []
+    diagnosis.plot_failures(
+        {"it fails": {"sign": sign, "provoked": provoked, "cured": cured}},
+        lambda ax, samples: drawn.append(samples),
+        early=2,
+    )
+    curve, *panels = plt.gcf().axes
+    assert curve.get_title() == "it fails" and curve.get_xlabel() == "training step"
+    assert curve.get_ylabel() == diagnosis.SIGNS[sign]
+    for line, found in zip(curve.lines, (provoked, cured), strict=False):
+        np.testing.assert_array_equal(line.get_xdata(), [5, 10, 15, 20])
+        np.testing.assert_allclose(line.get_ydata(), [row[sign] for row in found.rows])
+    assert [ax.get_title() for ax in panels] == [
+        "provoked, step 10", "cured, step 10", "provoked, step 20", "cured, step 20"
+    ]  # fmt: skip
+    wanted = [provoked.samples[1], cured.samples[1], provoked.samples[3], cured.samples[3]]
+    for samples, right in zip(drawn, wanted, strict=True):
+        assert samples is right
     plt.close("all")
 
 
-def test_images_are_turned_into_symmetric_floats():
+def test_images_are_turned_into_symmetric_floats(rng):
     toy = Toy()
     toy.compile(jit_compile=False)
     seen = []
     toy.discriminator = lambda x, training: seen.append(x.numpy()) or tf.reshape(x, (len(x), -1))
     images = rng.integers(0, 256, (5, 28, 28, 1), np.uint8)
-    diagnosis.watch(toy, images, images[:3], lambda s: np.zeros(len(s), int), 1, 1, 1, seed=0)
+    diagnosis.train_with_diagnostics(
+        toy, images, images[:3], lambda s: np.zeros(len(s), int), 1, 1, 1, seed=0
+    )
     assert [x.shape for x in seen] == [(5, 28, 28, 1), (3, 28, 28, 1)]
     np.testing.assert_allclose(seen[0], images / 127.5 - 1, atol=1e-6)
 
 
-def test_fid_infinity_takes_the_bias_away():
-    """Normal distributions with a Fréchet distance that is known: 4 of the means, 1 a direction."""
-    d, sizes = 32, [100, 200, 400, 1000]
-    real = rng.normal(size=(6000, d))
-    fake = 2 * rng.normal(size=(6000, d)) + 2 * np.eye(d)[0]
-    values, limit = diagnosis.fid_infinity(real, fake, sizes, draws=20)
-    assert values.shape == (4,) and np.all(np.diff(values) < 0)
-    assert limit == pytest.approx(4 + d, rel=0.02)
-    assert abs(limit - (4 + d)) < 0.2 * (values[0] - (4 + d))
-    values, limit = diagnosis.fid_infinity(real[:3000], real[3000:], sizes, draws=20)
-    assert abs(limit) < 0.1 * values[0]
-    assert values[0] == pytest.approx(metrics.fid(real[:100], real[3000:3100]), rel=0.3)
-
-
-@pytest.mark.parametrize("sizes", [[100], [1, 50], [50, 5000], [60, 60]])
-def test_sizes_that_cannot_be_extrapolated_are_refused(sizes):
-    with pytest.raises(ValueError, match="give two or more different ones, 2 to 100"):
-        diagnosis.fid_infinity(np.ones((100, 2)), np.ones((200, 2)), sizes)
-
-
-def test_nearer_to_training_against_all_distances():
+def test_nearer_to_training_against_all_distances(rng):
     training, test, samples = (rng.normal(size=(60, 4, 4, 1)) for _ in range(3))
     flat = [x.reshape(60, -1) for x in (samples, training, test)]
     nearer = cdist(flat[0], flat[1]).min(axis=1) < cdist(flat[0], flat[2]).min(axis=1)
@@ -130,9 +148,3 @@ def test_nearer_to_training_against_all_distances():
     assert diagnosis.nearer_to_training(test[:20], training, test) == 0
     with pytest.raises(ValueError, match="give as many"):
         diagnosis.nearer_to_training(samples, training, test[:30])
-
-
-def test_compare_prints_means_and_deviations(capsys):
-    experiment.compare({"one": {"fid": [1.0, 2.0, 3.0], "n": 4}, "other": {"fid": 2.5, "n": 5}}, 2)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [["fid", "n"], ["one", "2.00", "±", "1.00", "4.00"], ["other", "2.50", "5.00"]]

@@ -8,10 +8,16 @@ import pytest
 import tensorflow as tf
 from scipy.special import expit, log_expit
 
-from helpers import chapters, data, experiment
+from helpers import chapters, data, experiment, metrics
 
 chapter = chapters.import_chapter("05_training_and_evaluation")
-rng = np.random.default_rng(0)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
 KINDS = ("minimax", "non-saturating", "least squares", "hinge", "Wasserstein")
 
 
@@ -30,7 +36,7 @@ def by_hand(kind, real, fake):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_losses_against_their_formulas(kind):
+def test_losses_against_their_formulas(kind, rng):
     real, fake = rng.normal(0, 3, (2, 40, 1))
     mine = [
         chapter.discriminator_loss(kind, tf.constant(real), tf.constant(fake)),
@@ -53,7 +59,7 @@ def bent(x):
     return tf.reduce_sum(tf.sin(x) * tf.constant([1.0, 2.0]), axis=1, keepdims=True)
 
 
-def test_squared_slope_against_finite_differences():
+def test_squared_slope_against_finite_differences(rng):
     x, step = rng.normal(size=(20, 2)), 1e-5
     slopes = np.stack(
         [(np.sin(x + e) - np.sin(x - e)) @ [1, 2] / (2 * step) for e in step * np.eye(2)], axis=1
@@ -62,7 +68,7 @@ def test_squared_slope_against_finite_differences():
     np.testing.assert_allclose(mine, np.sum(slopes**2, axis=1), rtol=1e-3)
 
 
-def test_penalties_against_their_formulas():
+def test_penalties_against_their_formulas(rng):
     real, fake = (tf.constant(rng.normal(size=(400, 2)), tf.float32) for _ in range(2))
     random = keras.random.SeedGenerator(3)
     r1 = chapter.slope_penalty("R1", bent, real, fake, random)
@@ -75,7 +81,7 @@ def test_penalties_against_their_formulas():
     np.testing.assert_allclose(penalty, np.mean((analytic - 1) ** 2), rtol=1e-3)
 
 
-def test_the_penalty_is_zero_where_the_critic_is_right_and_of_images_too():
+def test_the_penalty_is_zero_where_the_critic_is_right_and_of_images_too(rng):
     images = [tf.constant(rng.normal(size=(3, 4, 4, 1)), tf.float32) for _ in range(2)]
     unit = tf.constant(1 / 4.0)  # 16 pixels: slope 1
     right = chapter.slope_penalty(
@@ -97,7 +103,7 @@ def new_gan(kind="non-saturating", rates=(0.1, 0.1), network=None, **options):
     return gan
 
 
-REAL = np.float32(rng.normal(size=(32, 2)) + 2)
+REAL = np.float32(np.random.default_rng(1).normal(size=(32, 2)) + 2)
 
 
 def fit(gan, steps=1):
@@ -140,27 +146,37 @@ def test_r1_makes_the_slope_at_real_samples_smaller():
     assert slopes[1] < 0.5 * slopes[0]
 
 
-def test_spectral_normalisation_bounds_every_layer():
-    network = {"wrap": keras.layers.SpectralNormalization}
-    gan = new_gan("hinge", network=network)
-    fit(gan, 30)
-    kernels = [w for w in gan.discriminator.trainable_variables if len(w.shape) == 2]
-    assert len(kernels) == 4
+def test_spectral_normalisation_bounds_the_stretch_of_every_layer():
+    """The largest singular value of each kernel that the forward pass has used, after training."""
+    gan = new_gan("hinge", rates=(0.1, 0.5), network={"wrap": keras.layers.SpectralNormalization})
+    first = np.concatenate([np.ravel(w) for w in gan.discriminator.trainable_variables])
+    fit(gan, 60)
+    trained = np.concatenate([np.ravel(w) for w in gan.discriminator.trainable_variables])
+    assert np.abs(trained - first).max() > 0.01  # it has learnt, within the bound
     gan.discriminator(REAL, training=True)
-    inside = [layer.layer.kernel for layer in gan.discriminator.layers if hasattr(layer, "layer")]
-    norms = [np.linalg.norm(k, 2) for k in inside]
-    np.testing.assert_allclose(norms, 1, atol=0.1)
+    used = [layer.layer.kernel for layer in gan.discriminator.layers if hasattr(layer, "layer")]
+    assert len(used) == 4
+    np.testing.assert_allclose([np.linalg.norm(kernel, 2) for kernel in used], 1, atol=0.1)
+    free = new_gan("hinge", rates=(0.1, 0.5))
+    fit(free, 60)
+    kernels = [w for w in free.discriminator.trainable_variables if len(w.shape) == 2]
+    assert max(np.linalg.norm(kernel, 2) for kernel in kernels) > 1.5  # which is what it prevents
 
 
-def test_a_constraint_clips_every_weight_of_the_discriminator_alone():
-    clip = dict.fromkeys(
-        ("kernel_constraint", "bias_constraint"), lambda w: tf.clip_by_value(w, -0.05, 0.05)
-    )
-    gan = new_gan("Wasserstein", network=clip)
+def test_clip_bounds_every_weight_of_the_discriminator_alone():
+    gan = new_gan("Wasserstein", network={"constraint": chapter.Clip(0.05)})
     fit(gan, 5)
     for weight in gan.discriminator.trainable_variables:
         assert np.abs(weight).max() <= 0.05 + 1e-7
     assert max(np.abs(w).max() for w in gan.generator.trainable_variables) > 0.06
+    np.testing.assert_allclose(chapter.Clip(2.0)(np.float32([-3, -1, 0, 5])), [-2, -1, 0, 2])
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_an_unknown_loss_is_refused(player):
+    logits = [tf.zeros((2, 1))] * (1 if player == "generator" else 2)
+    with pytest.raises(ValueError, match="use a name of the table"):
+        getattr(chapter, f"{player}_loss")("least cubes", *logits)
 
 
 def test_first_weights_follow_from_the_seed_alone():
@@ -176,7 +192,18 @@ def test_first_weights_follow_from_the_seed_alone():
         assert not np.array_equal(one[0], other[0])
 
 
-def test_moved_images_reach_the_discriminator_in_training_only():
+def test_the_logs_of_an_epoch_are_means_over_its_steps():
+    """Two epochs of one step, and one epoch of the same two steps."""
+    single, double = new_gan(), new_gan()
+    batches = tf.data.Dataset.from_tensors(REAL).repeat()
+    steps = single.fit(batches, epochs=2, steps_per_epoch=1, verbose=0).history
+    epoch = double.fit(batches, epochs=1, steps_per_epoch=2, verbose=0).history
+    for name in ("discriminator_loss", "generator_loss", "gradient_norm"):
+        assert steps[name][0] != steps[name][1]
+        np.testing.assert_allclose(epoch[name], np.mean(steps[name]), rtol=1e-5)
+
+
+def test_moved_images_reach_the_discriminator_in_training_only(rng):
     _, discriminator = chapter.digits(0, shift=0.2)
     x = data.to_symmetric(rng.integers(0, 256, (4, 28, 28, 1), np.uint8))
     plain = discriminator(x, training=False)
@@ -186,3 +213,23 @@ def test_moved_images_reach_the_discriminator_in_training_only():
         images = tf.Variable(x)
         logits = discriminator(images, training=True)
     assert np.abs(tape.gradient(logits, images)).max() > 0
+
+
+def test_fid_infinity_takes_the_bias_away(rng):
+    """Normal distributions with a Fréchet distance that is known: 4 of the means, 1 a direction."""
+    d, sizes = 32, [100, 200, 400, 1000]
+    real = rng.normal(size=(6000, d))
+    fake = 2 * rng.normal(size=(6000, d)) + 2 * np.eye(d)[0]
+    values, limit = chapter.fid_infinity(real, fake, sizes, draws=20)
+    assert values.shape == (4,) and np.all(np.diff(values) < 0)
+    assert limit == pytest.approx(4 + d, rel=0.02)
+    assert abs(limit - (4 + d)) < 0.2 * (values[0] - (4 + d))
+    values, limit = chapter.fid_infinity(real[:3000], real[3000:], sizes, draws=20)
+    assert abs(limit) < 0.1 * values[0]
+    assert values[0] == pytest.approx(metrics.fid(real[:100], real[3000:3100]), rel=0.3)
+
+
+@pytest.mark.parametrize("sizes", [[100], [1, 50], [50, 5000], [60, 60]])
+def test_sizes_that_cannot_be_extrapolated_are_refused(sizes):
+    with pytest.raises(ValueError, match="give two or more different ones, 2 to 100"):
+        chapter.fid_infinity(np.ones((100, 2)), np.ones((200, 2)), sizes)

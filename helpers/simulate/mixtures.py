@@ -26,7 +26,7 @@ class Mixture:
     sd: float
 
     def sample(self, n: int, seed: int) -> np.ndarray:
-        """Draw n points, float32, shape (n, 2)."""
+        """Draw n >= 1 points that follow from the seed, float32, shape (n, 2)."""
         rng = np.random.default_rng(seed)
         chosen = self.centres[rng.integers(len(self.centres), size=n)]
         return (chosen + self.sd * rng.standard_normal((n, 2))).astype("float32")
@@ -40,7 +40,11 @@ class Mixture:
         return distances[:, 0], modes[:, 0]
 
     def modes(self, points) -> np.ndarray:
-        """Return the number of the nearest centre of each point (n, 2), shape (n,)."""
+        """Return the number of the nearest centre of each point (n, 2), shape (n,).
+
+        Raises:
+            ValueError: the points have another shape, or are not finite.
+        """
         return self._nearest(points)[1]
 
     def quality(self, points) -> tuple[int, float]:
@@ -48,6 +52,9 @@ class Mixture:
 
         A point has high quality within 3 sd of a centre (Srivastava et al. 2017, § 4.1). A mode
         counts as found with at least a tenth of its fair share of the points, of high quality.
+
+        Raises:
+            ValueError: the points have another shape than (n, 2), or are not finite.
         """
         distances, modes = self._nearest(points)
         good = distances < 3 * self.sd
@@ -64,7 +71,7 @@ class Mixture:
 
 
 def ring(modes: int = 8, radius: float = 2.0, sd: float = 0.1) -> Mixture:
-    """Return Gaussians on a circle."""
+    """Return Gaussians on a circle, by default eight, 1.53 apart (fifteen standard deviations)."""
     angles = 2 * np.pi * np.arange(modes) / modes
     return Mixture(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), sd)
 
