@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -11,7 +12,7 @@ import sys
 
 import pytest
 
-from tools import environment
+from tools import environment, jobs, run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REQUIREMENTS = (ROOT / "requirements.txt").read_text(encoding="utf-8")
@@ -197,33 +198,56 @@ def make(*arguments) -> str:
 def test_make_lists_its_commands():
     text = make("help")
     assert text == make()  # the command without a goal
-    goals = re.findall(r"^make (\w+)", text, flags=re.MULTILINE)
-    assert {"run", "outputs", "test", "bench", "lab", "colab"} <= set(goals)
+    goals = re.findall(r"^make ([\w-]+)", text, flags=re.MULTILINE)
+    assert {"run", "outputs", "evidence", "test", "test-fast", "lab", "colab"} <= set(goals)
 
 
+@pytest.fixture
+def given(tmp_path):
+    """Run make with a Python that only notes its arguments: gives one list for each call."""
+    script, notes = tmp_path / "python", tmp_path / "notes"
+    script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" "" >> {notes}\n', encoding="utf-8")
+    script.chmod(0o755)
+
+    def given(*arguments) -> list[list[str]]:
+        notes.unlink(missing_ok=True)
+        outside_make(["make", *arguments, f"PYTHON={script}"], cwd=ROOT, check=True)
+        calls = notes.read_text("utf-8").split("\n\n") if notes.exists() else []
+        return [call.split("\n") for call in calls if call]
+
+    return given
+
+
+@posix
 @needs_make
-@pytest.mark.parametrize(
-    ("arguments", "command"),
-    [
-        (["run"], "-m tools.run --profile laptop"),
-        (["run", "PROFILE=smoke", "CHAPTERS=03 04"], "--chapters 03 04 --profile smoke"),
-        (["run", "SWEEP=seed=0,1 rate=2", "SEED=0", "OUT=x", "ARGS=--fresh"],
-         "--out x --seed 0 --sweep seed=0,1 --sweep rate=2 --fresh --profile laptop"),
-        (["outputs"], "-m tools.run --profile laptop --write-back; "
-         "-m tools.run --folder notebooks/solutions --profile laptop --write-back"),
-        (["outputs", "FOLDER=notebooks/solutions"],
-         "--folder notebooks/solutions --profile laptop --write-back"),
-        (["test"], "-m pytest tests"),
-        (["bench"], "-m benchmarks"),
-        (["colab"], "-m tools.colab; -m tools.readme"),
-    ],
-)  # fmt: skip
-def test_make_calls_the_tools(arguments, command):
-    lines = [" ".join(line.split()) for line in make("-n", *arguments).splitlines()]
-    assert all(line.startswith("python3 -m tools.environment -m ") for line in lines)
-    assert "; ".join(line.removeprefix("python3 -m tools.environment ") for line in lines).endswith(
-        command
+def test_make_gives_the_runner_each_value_as_one_argument(given):
+    values = ["PROFILE=smoke", "CHAPTERS=03 04", "SEED=1", "OUT=my runs", "FOLDER=it's mine"]
+    (command,) = given("run", *values, "SWEEP=folder=my pictures seed=0,1", "ARGS=--fresh")
+    assert command[:4] == ["-m", "tools.environment", "-m", "tools.run"]
+    args = run.parse(command[4:])
+    assert (args.profile, args.chapters, args.seed, args.fresh) == (
+        "smoke",
+        ["03", "04"],
+        "1",
+        True,
     )
+    assert (str(args.out), str(args.folder)) == ("my runs", "it's mine")
+    assert jobs.parse_sweeps(args.sweep) == {"folder": ["my pictures"], "seed": [0, 1]}
+
+
+@posix
+@needs_make
+def test_make_starts_modules_that_exist(given):
+    goals = re.findall(r"^make ([\w-]+) ", make("help"), flags=re.MULTILINE)
+    called = {goal: given(goal) for goal in goals}
+    for goal, calls in called.items():
+        for command in calls:
+            assert command[:2] == ["-m", "tools.environment"], goal
+            module = command[3] if len(command) > 2 else "tools.environment"
+            assert importlib.util.find_spec(module), (goal, module)
+    assert len(called["outputs"]) == 2  # the chapters and the solutions
+    assert all(run.parse(command[4:]).write_back for command in called["outputs"])
+    assert len(given("outputs", "FOLDER=notebooks/solutions")) == 1
 
 
 @posix
@@ -234,7 +258,7 @@ def test_the_ci_script_ends_with_the_closing_line_and_its_exit_code(tmp_path, co
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "environment.py").write_text(
-        "import sys\nassert sys.argv[1:] == ['-m', 'pytest', 'tests']\n"
+        "import sys\nassert sys.argv[1:4] == ['-m', 'pytest', 'tests']\n"
         f"print('a warning', file=sys.stderr)\nprint('=== 3 passed ===')\nsys.exit({code})\n",
         encoding="utf-8",
     )

@@ -71,10 +71,11 @@ def parse_sweeps(texts: list[str]) -> dict[str, list]:
     """Turn ``["seed=0,1,2", 'folders=["a", "b"]']`` into ``{"seed": [0, 1, 2], ...}``.
 
     A value is a Python literal (a number, True, None, a quoted text, a list) or else a text. Commas
-    inside quotes or brackets do not part two values.
+    inside quotes or brackets do not part two values. One text may hold several sweeps, as make
+    gives them: ``"seed=0,1 rate=2"``.
     """
     sweeps = {}
-    for text in texts:
+    for text in itertools.chain(*(re.split(r"\s+(?=[A-Za-z_]\w*=)", text) for text in texts)):
         name, equals, values = text.partition("=")
         values = _split(values)
         if not name.isidentifier() or not equals or not all(values) or name in sweeps:

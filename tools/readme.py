@@ -12,7 +12,7 @@ import sys
 import nbformat
 
 from tools import colab
-from tools.report import duration
+from tools.report import duration, label
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MARKS = ("<!-- chapters: made by tools/readme.py -->", "<!-- end of chapters -->")
@@ -43,7 +43,7 @@ def row(path: pathlib.Path) -> str:
     course = source.metadata.get("course", {"results": {}, "seconds": None})
     found = course["results"]
     measured = "; ".join(
-        f"{name.replace('_', ' ')} {found[name]['value']:.3g} {found[name]['unit']}".strip()
+        f"{label(name, found[name])}: {found[name]['value']:.3g} {found[name]['unit']}".strip()
         for name in SHOWN.get(path.stem, list(found)[:3])
         if name in found
     )
