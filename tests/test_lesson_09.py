@@ -243,7 +243,8 @@ def test_the_measurements_written_out():
     assert set(row) == {"share", "way back"}
 
 
-# Every set that the parameters cell offers, from the first cell to the last
+# Every set that the parameters cell offers, from the first cell to the last (drawn fruit, the
+# default: test_notebooks.py)
 
 
 def fill(folder, n, seed=0, size=(40, 44, 3)):
@@ -274,7 +275,7 @@ def execute(root, *parameters, **environment):
                "--no-progress-bar", *parameters]  # fmt: skip
     environment = os.environ | {"COURSE_DATA": str(files.DATA)} | environment
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=540
+        command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=900
     )
     if done.returncode:
         return None, done.stderr.strip().splitlines()[-1]
@@ -301,26 +302,26 @@ def server(tmp_path):
     httpd.shutdown()
 
 
-def check(results, paired=False):
+def check(results):
+    """All that does not need a truth was measured, and is not held to what fruit gives."""
     assert {"target_domain_share", "cycle_l1", "way_back_error_growth"} <= results.keys()
     assert {"classifier_accuracy_boots", "target_domain_share_boots"} <= results.keys()
-    assert ("psnr_gain_over_identity_db" in results) == paired
+    assert "psnr_gain_over_identity_db" not in results
     assert all(np.isfinite(result["value"]) for result in results.values())
-    assert (results["target_domain_share"]["target"] is None) != paired
+    assert results["target_domain_share"]["target"] is None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dataset", ["fruit", "boots"])
-def test_a_set_that_the_course_carries_runs_to_the_end(dataset, course):
-    results, said = execute(course, "-p", "dataset", dataset)
+def test_grey_boots_run_to_the_end(course):
+    results, said = execute(course, "-p", "dataset", "boots")
     assert results, said
-    check(results, paired=dataset == "fruit")
+    check(results)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "m"), [(25, 12), (2, 8)])
-def test_own_folders_of_unequal_size_run_to_the_end(n, m, course, tmp_path):
-    a, b = fill(tmp_path / "rote [Äpfel]", n), fill(tmp_path / "b, c", m, 1)
+def test_own_folders_of_unequal_size_run_to_the_end(course, tmp_path):
+    """One has two pictures: a single one is left to train with, and one to test."""
+    a, b = fill(tmp_path / "rote [Äpfel]", 2), fill(tmp_path / "b, c", 25, 1)
     results, said = execute(
         course, "-p", "dataset", "folder", "-y", json.dumps({"folders": [str(a), str(b)]})
     )
