@@ -18,7 +18,7 @@ import numpy as np
 from helpers import callbacks, chapters, compute, data, experiment, files, metrics
 from helpers.sources import hub
 from helpers.studies import pyramids
-from tools import manifest
+from tools import manifest, train_reference
 
 LATENT, BATCH, STEPS, RATE = 64, 64, 250, 1e-2
 SIZES = (4, 8, 16, 32)
@@ -71,6 +71,8 @@ def store(gan, card: dict) -> int:
     prefix = f"hub/{hub.EMBEDDED}/"
     folder = files.DATA / prefix
     shutil.rmtree(folder, ignore_errors=True)
+    weights = [train_reference.half(values) for values in gan.average.get_weights()]
+    gan.average.set_weights(weights)
     hub.export(gan.average, LATENT, folder, card)
     with manifest.edited() as content:
         kept = {k: v for k, v in content["files"].items() if not k.startswith(prefix)}
