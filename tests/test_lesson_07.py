@@ -10,15 +10,19 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 from helpers import chapters, experiment
 
 chapter = chapters.import_chapter("07_semi_supervised_gan")
-rng = np.random.default_rng(0)
 
 
-def test_the_real_logit_is_scipys_logsumexp():
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_the_real_logit_is_scipys_logsumexp(rng):
     logits = rng.normal(0, 5, (20, 10))
     np.testing.assert_allclose(chapter.real_logit(logits), logsumexp(logits, axis=1))
 
 
-def test_the_adversarial_loss_is_the_cross_entropy_of_k_plus_1_classes():
+def test_the_adversarial_loss_is_the_cross_entropy_of_k_plus_1_classes(rng):
     """With the class "generated" written out, as an eleventh logit of 0."""
     real, fake = rng.normal(0, 4, (2, 30, 10))
 
@@ -29,7 +33,7 @@ def test_the_adversarial_loss_is_the_cross_entropy_of_k_plus_1_classes():
     np.testing.assert_allclose(chapter.adversarial_loss(real, fake), expected, rtol=1e-9)
 
 
-def test_the_gradient_of_the_adversarial_loss():
+def test_the_gradient_of_the_adversarial_loss(rng):
     """Of log p(generated): every class falls by its share of p(real)."""
     fake = tf.constant(rng.normal(size=(6, 10)))
     with tf.GradientTape() as tape:
@@ -46,7 +50,7 @@ def test_the_adversarial_loss_stays_finite():
     np.testing.assert_allclose(chapter.adversarial_loss(-huge - 1e4, huge), 2e4, rtol=1e-2)
 
 
-def test_feature_matching_is_the_distance_of_the_means_and_moves_only_the_fakes():
+def test_feature_matching_is_the_distance_of_the_means_and_moves_only_the_fakes(rng):
     real, fake = (tf.constant(rng.normal(size=(n, 5))) for n in (8, 11))
     with tf.GradientTape() as tape:
         tape.watch([real, fake])
@@ -58,7 +62,7 @@ def test_feature_matching_is_the_distance_of_the_means_and_moves_only_the_fakes(
     np.testing.assert_allclose(of_fake, np.tile(-np.sign(gap) / 5 / 11, (11, 1)))
 
 
-def test_consistency_counts_only_sure_answers_and_moves_only_the_strong_ones():
+def test_consistency_counts_only_sure_answers_and_moves_only_the_strong_ones(rng):
     weak = tf.constant(np.vstack([np.eye(10)[[3, 7]] * 20, np.zeros((2, 10))]), tf.float32)
     strong = tf.constant(rng.normal(size=(4, 10)), tf.float32)
     with tf.GradientTape() as tape:
@@ -80,7 +84,7 @@ def test_the_labelled_set_has_so_many_of_each_class_and_follows_from_its_seed():
     assert set(chosen) != set(chapter.labelled_set(labels, 7, 2))
 
 
-def test_random_affine_is_scipys_affine_transform():
+def test_random_affine_is_scipys_affine_transform(rng):
     images = np.full((5, 28, 28, 1), -1, np.float32)
     images[:, 8:20, 10:18] = rng.random((5, 12, 8, 1), np.float32)
     moved = chapter.random_affine(images, 0.8, keras.random.SeedGenerator(3))
@@ -97,7 +101,7 @@ def test_random_affine_is_scipys_affine_transform():
         np.testing.assert_allclose(moved[n, ..., 0], expected, atol=2e-4)
 
 
-def test_random_affine_of_strength_0_changes_nothing():
+def test_random_affine_of_strength_0_changes_nothing(rng):
     images = rng.uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
     same = chapter.random_affine(images, 0.0, keras.random.SeedGenerator(0))
     np.testing.assert_allclose(same, images, atol=1e-5)
@@ -152,7 +156,7 @@ def test_without_gan_and_consistency_unlabelled_images_do_not_matter():
     assert np.abs(one - other).max() > 1e-5
 
 
-def test_calibration_against_a_loop():
+def test_calibration_against_a_loop(rng):
     probabilities = softmax(rng.normal(0, 2, (500, 10)), axis=1)
     labels = rng.integers(0, 10, 500)
     expected, top = 0.0, probabilities.max(axis=1)
