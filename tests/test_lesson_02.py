@@ -12,11 +12,16 @@ from sklearn.decomposition import PCA
 from helpers import chapters, data, experiment
 
 chapter = chapters.import_chapter("02_autoencoder")
-rng = np.random.default_rng(0)
-mean, log_variance = rng.normal(0, 1.5, (2, 6, 3)).astype(np.float32)
+mean, log_variance = np.random.default_rng(0).normal(0, 1.5, (2, 6, 3)).astype(np.float32)
 
 
-def test_builders_give_the_shapes_that_they_promise():
+@pytest.fixture
+def rng():
+    """A generator of its own for every test, so that their order does not matter."""
+    return np.random.default_rng(1)
+
+
+def test_builders_give_the_shapes_that_they_promise(rng):
     images = rng.random((5, 28, 28, 1), np.float32)
     assert chapter.build_encoder(7)(images).shape == (5, 7)
     assert chapter.build_decoder(7)(np.zeros((5, 7), np.float32)).shape == images.shape
@@ -24,7 +29,7 @@ def test_builders_give_the_shapes_that_they_promise():
     assert copies.shape == images.shape and copies.min() >= 0 and copies.max() <= 1
 
 
-def test_log_bernoulli_is_the_likelihood_of_scipy():
+def test_log_bernoulli_is_the_likelihood_of_scipy(rng):
     logits = rng.normal(0, 3, (4, 5, 6, 1))
     images = np.float64(rng.random(logits.shape) < 0.5)
     expected = stats.bernoulli.logpmf(images, expit(logits)).sum(axis=(1, 2, 3))
@@ -38,7 +43,7 @@ def test_log_bernoulli_stays_finite_for_certain_pixels(logit, pixel, expected):
     np.testing.assert_allclose(value, [expected], atol=1e-4)
 
 
-def test_log_normal_is_the_density_of_scipy():
+def test_log_normal_is_the_density_of_scipy(rng):
     z = rng.normal(size=mean.shape).astype(np.float32)
     expected = stats.norm.logpdf(z, mean, np.exp(log_variance / 2)).sum(axis=1)
     np.testing.assert_allclose(chapter.log_normal(z, mean, log_variance), expected, rtol=1e-5)
@@ -236,7 +241,7 @@ def test_pca_copy_is_the_reconstruction_of_scikit_learn():
     np.testing.assert_allclose(copy.reshape(flat.shape), expected, atol=1e-5)
 
 
-def test_linear_autoencoder_finds_the_subspace_of_pca():
+def test_linear_autoencoder_finds_the_subspace_of_pca(rng):
     """Low rank and noise: by training, without ever being shown the components."""
     spread = np.array([3.0, 2.0, 1.5, 0.3, 0.3, 0.3])
     axes = np.linalg.qr(rng.normal(size=(784, 6)))[0].T
@@ -265,3 +270,22 @@ def test_denoiser_adds_its_noise_in_training_only():
 def test_psnr_of_a_known_error():
     x = np.zeros((2, 4, 4, 1))
     assert chapter.psnr(x, x + 0.1) == pytest.approx(20)
+
+
+def test_a_walk_goes_in_equal_steps_from_each_even_row_to_the_next():
+    codes = np.array([[0.0, 6.0], [6.0, 0.0], [1.0, 1.0], [1.0, 4.0]])
+    expected = [[t, 6 - t] for t in range(7)] + [[1, 1 + t / 2] for t in range(7)]
+    np.testing.assert_allclose(chapter.walk(codes), expected)
+
+
+def test_the_numbers_of_an_epoch_are_means_over_its_steps():
+    class Spy(chapter.VAE):
+        def report(self, reconstruction, kl):
+            seen.append(float(np.mean(kl)))
+            return super().report(reconstruction, kl)
+
+    seen, vae = [], Spy(2, 0)
+    vae.compile(optimizer=keras.optimizers.SGD(1e-4), run_eagerly=True)
+    fitted = vae.fit(data.batches(images, 16, 0), epochs=2, steps_per_epoch=3, verbose=0)
+    expected = np.reshape(seen, (2, 3)).mean(axis=1)
+    np.testing.assert_allclose(fitted.history["kl"], expected, rtol=1e-5)
