@@ -153,7 +153,7 @@ def test_a_folder_of_checkpoints_may_hold_a_finished_training(tmp_path):
         papermill.execute_notebook(
             str(PATH), str(out), {"profile": "smoke", "checkpoints": str(tmp_path / "gan")},
             cwd=str(PATH.parent), kernel_name="python3", progress_bar=False,
-            execution_timeout=300,
+            execution_timeout=900,
         )  # fmt: skip
         found.append(notebook.collect_results(nbformat.read(out, as_version=4)))
     first, second = found
