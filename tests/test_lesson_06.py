@@ -368,12 +368,12 @@ def execute(tmp_path, cache, **parameters):
     """Run the chapter under smoke in a process of its own; return it and the executed notebook."""
     out = tmp_path / "out.ipynb"
     command = [sys.executable, "-m", "papermill", str(PATH), str(out), "--cwd", str(PATH.parent)]
-    command += ["-k", "python3", "--no-progress-bar", "--execution-timeout", "600"]
+    command += ["-k", "python3", "--no-progress-bar", "--execution-timeout", "900"]
     for name, value in {"profile": "smoke", **parameters}.items():
         command += ["-p", name, str(value)]
     environment = os.environ | {"COURSE_CACHE": str(cache), "HOME": str(tmp_path)}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=1200
+        command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=3000
     )
     return done, nbformat.read(out, as_version=4)
 
