@@ -13,6 +13,7 @@ largest. Scaling comes before rounding to 8 bits.
 
 import dataclasses
 import io
+import logging
 import os
 import pathlib
 import warnings
@@ -41,6 +42,8 @@ TURNS = {
 }
 # What systems leave in folders; names that begin with a dot are left out as well.
 LEFT_BEHIND = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
+for _name in ("PIL", "tifffile"):  # what is wrong with a file is said here, in a sentence
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class _Unusable(Exception):
@@ -439,6 +442,8 @@ def _tiff(source) -> _Deep:
 
     with tifffile.TiffFile(io.BytesIO(_content(source))) as file:
         page = file.pages[0]
+        if page.imagewidth * page.imagelength > 2 * Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
         pixels = page.asarray()
         turn = TURNS.get(getattr(page.tags.get(ORIENTATION), "value", 1))
     if pixels.ndim == 3 and pixels.shape[-1] > 4:  # one plane after the other
