@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
+import distributed
 import psutil
 import pytest
 from tiny_course import REPOSITORY, kill_tree, make_root, until
@@ -65,7 +66,10 @@ def scheduler(tmp_path_factory):
     ]
     try:
         until(lambda: file.exists() and file.read_text(encoding="utf-8").rstrip().endswith("}"))
-        yield json.loads(file.read_text(encoding="utf-8"))["address"]
+        address = json.loads(file.read_text(encoding="utf-8"))["address"]
+        with distributed.Client(address, timeout=240, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=240)
+        yield address
     finally:
         for process in reversed(started):
             kill_tree(process)
