@@ -286,9 +286,9 @@ def test_without_a_network_the_embedded_classifier(monkeypatch, capsys):
         return real(name)
 
     monkeypatch.setattr(imagenet, "load", load)
-    assert imagenet.load_or_embedded("MobileNetV2") is real()
+    assert imagenet.load_or_embedded("MobileNetV2") is real(imagenet.NETWORK)
     assert capsys.readouterr().out == "No network: stay with the embedded one.\n"
-    assert imagenet.load_or_embedded("embedded") is real()
+    assert imagenet.load_or_embedded("embedded") is real(imagenet.NETWORK)
     with pytest.raises(ValueError, match="classifier is 'nonsense': set it to embedded, "):
         imagenet.load_or_embedded("nonsense")
 
