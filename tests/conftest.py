@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import numpy as np
 import distributed
+import numpy as np
 import psutil
 import pytest
 from tiny_course import REPOSITORY, kill_tree, make_root, until
