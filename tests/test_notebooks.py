@@ -58,7 +58,31 @@ MAY_MISS = {  # see the chapters
     "12_what_comes_next": {"detector_accuracy"},
 }
 # Their outputs were made before the course was rearranged. Only take names out: make outputs.
-NOT_EXECUTED_SINCE = {folder + name for name in RESULTS for folder in ("", "solutions/")}
+NOT_EXECUTED_SINCE = {
+    "01_introduction",
+    "02_autoencoder",
+    "03_vanilla_gan",
+    "05_training_and_evaluation",
+    "06_progressive_gan",
+    "07_semi_supervised_gan",
+    "08_conditional_gan",
+    "09_cyclegan",
+    "10_adversarial_examples",
+    "11_applications",
+    "12_what_comes_next",
+    "solutions/01_introduction",
+    "solutions/02_autoencoder",
+    "solutions/03_vanilla_gan",
+    "solutions/04_dcgan",
+    "solutions/05_training_and_evaluation",
+    "solutions/06_progressive_gan",
+    "solutions/07_semi_supervised_gan",
+    "solutions/08_conditional_gan",
+    "solutions/09_cyclegan",
+    "solutions/10_adversarial_examples",
+    "solutions/11_applications",
+    "solutions/12_what_comes_next",
+}
 EMBEDDED = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(?:[\w.+-]+/)+[\w.+-]*|\b[A-Za-z]:\\|file://")
 WARNING = re.compile(r"\w+Warning: ")
