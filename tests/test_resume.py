@@ -138,6 +138,7 @@ def begun(root, name):
     return lambda: f"{name} begins" in log(root)
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("victim", ["the whole tree", "only the runner"])
 def test_a_killed_run_goes_on_and_does_nothing_twice(root, course, victim):
@@ -171,6 +172,7 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(root, course, victim):
     assert [e["status"] for e in results(root).values()] == ["ok"] * 3
 
 
+@pytest.mark.slow
 @posix
 def test_an_interrupt_ends_the_kernels_and_the_run_goes_on_later(root):
     chapter(root, "01_one")
@@ -187,6 +189,7 @@ def test_an_interrupt_ends_the_kernels_and_the_run_goes_on_later(root):
     assert list(results(root)) == ["01_one"]
 
 
+@pytest.mark.slow
 @posix
 def test_an_interrupt_ends_the_kernels_of_another_cluster(root, scheduler, course):
     chapter(root, "01_one")

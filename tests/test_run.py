@@ -291,6 +291,7 @@ def test_write_back_refuses_code_that_was_edited_meanwhile(root, tmp_path):
 # The cluster
 
 
+@pytest.mark.slow
 def test_workers_execute_chapters_at_the_same_time_and_listen_to_this_machine_only(root):
     wait = WAIT_FOR_GO.replace("go", "{}")
     chapter(root, "01_one", "(root / 'a').touch()", wait.format("b"))
