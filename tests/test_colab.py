@@ -1,7 +1,9 @@
-"""Colab versions: fresh, and each of them runs alone in an empty folder."""
+"""Colab versions: fresh, small, and each of them runs alone in an empty folder."""
 
+import base64
 import gzip
 import http.server
+import io
 import os
 import pathlib
 import re
@@ -9,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 
 import nbformat
 import pytest
@@ -17,7 +20,17 @@ from helpers import files
 from tools import colab, readme
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+LARGEST = 4_000_000  # bytes, all chapters together
+ALONE_SECONDS = 600  # a run under smoke takes less than a minute; this ends one that hangs
+
+
+def bundled(name: str) -> dict[str, bytes]:
+    """Return the files that a committed Colab version carries."""
+    setup = nbformat.read(ROOT / "colab" / f"{name}.ipynb", as_version=4).cells[1].source
+    packed = base64.b85decode(re.search(r'^BUNDLE = "(.*)"$', setup, re.M)[1])
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        return {member: archive.read(member) for member in archive.namelist()}
 
 
 def test_colab_is_up_to_date():
@@ -26,8 +39,22 @@ def test_colab_is_up_to_date():
     assert colab.main(["--check"]) == 0, "run: make colab"
 
 
+def test_together_they_are_small():
+    assert sum(path.stat().st_size for path in (ROOT / "colab").glob("*.ipynb")) <= LARGEST
+
+
+def test_a_bundle_has_what_the_chapter_imports_and_no_more():
+    first, hub = bundled("01_introduction"), bundled("06_progressive_gan")
+    assert "helpers/plots.py" in first and "helpers/sources/hub.py" not in first
+    assert not any(path.startswith(("data/reference", "notebooks/")) for path in first)
+    assert {"helpers/sources/hub.py", "notebooks/04_dcgan.ipynb"} <= hub.keys()
+    assert "data/reference/fashion-mnist.weights.h5" in hub
+    assert "data/reference/mnist.weights.h5" not in hub
+    assert any(path.startswith("data/hub/") for path in hub)
+
+
 def test_a_stale_file_is_noticed(tmp_path, monkeypatch, capsys):
-    for folder in ("notebooks", "helpers", "data/reference", "data/hub"):
+    for folder in ("notebooks", "helpers", "data/reference", "data/hub", "docs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     for file in ("requirements.txt", "data/manifest.json"):
         shutil.copy(ROOT / file, tmp_path / file)
@@ -38,9 +65,11 @@ def test_a_stale_file_is_noticed(tmp_path, monkeypatch, capsys):
     assert colab.main(["--check"]) == 1
     assert f"{CHAPTERS[0]}.ipynb. Run: make colab" in capsys.readouterr().out
     assert colab.main([]) == 0 and colab.main(["--check"]) == 0
-    with (tmp_path / "helpers" / "results.py").open("a", encoding="utf-8") as file:
+    with (tmp_path / "helpers" / "sources" / "hub.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
+    capsys.readouterr()
     assert colab.main(["--check"]) == 1
+    assert capsys.readouterr().out == "Stale: 06_progressive_gan.ipynb. Run: make colab\n"
     (tmp_path / "notebooks" / f"{CHAPTERS[0]}.ipynb").unlink()
     colab.main([])
     assert not path.exists()
@@ -53,6 +82,20 @@ def test_every_machine_makes_the_same_bytes(monkeypatch):
         monkeypatch.setattr("sys.platform", platform)
         made.add(nbformat.writes(colab.make(path)))
     assert len(made) == 1
+
+
+def test_what_colab_lacks_is_installed_and_versions_are_said():
+    path = ROOT / "colab" / "10_adversarial_examples.ipynb"
+    setup = nbformat.read(path, as_version=4).cells[1].source
+    assert "'art': 'adversarial-robustness-toolbox==" in setup
+    assert "'keras': '3." in setup and "tested with" in setup
+
+
+def test_nothing_needs_pkg_resources():
+    """tensorflow_hub does, and Colab's setuptools may lack it."""
+    for name in CHAPTERS:
+        for path, content in bundled(name).items():
+            assert b"import tensorflow_hub" not in content, (name, path)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -83,7 +126,7 @@ def official(tmp_path_factory):
             path = folder / relative.replace(".xz", ".gz")
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(gzip.compress(files.content(relative), 1))
-        elif relative.split("/")[0] in colab.FETCHED:  # these come from the repository
+        elif relative.startswith("imagenet/"):  # too large for a notebook: from the repository
             (folder / relative).parent.mkdir(exist_ok=True)
             shutil.copy(files.DATA / relative, folder / relative)
 
@@ -103,7 +146,8 @@ def official(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs_alone(official, tmp_path_factory, two_at_a_time):
     """{name: a future of (its empty folder, its run there)}."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COURSE_DATA")}
+    course = ("PYTHONPATH", "COURSE_DATA", "COURSE_FETCH")
+    inherited = {k: v for k, v in os.environ.items() if k not in course}
 
     def run(name):
         folder = tmp_path_factory.mktemp(name)
@@ -113,12 +157,13 @@ def runs_alone(official, tmp_path_factory, two_at_a_time):
              str(folder / "done.ipynb"), "-p", "profile", "smoke", "--cwd", str(folder),
              "-k", "python3", "--no-progress-bar"],
             env=inherited | {"COURSE_DATA_URL": official, "MPLBACKEND": ""}, cwd=folder,
-            capture_output=True, text=True,
+            capture_output=True, text=True, timeout=ALONE_SECONDS,
         )  # fmt: skip
 
     return two_at_a_time(test_runs_alone, "name", run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_runs_alone(name, runs_alone):
     folder, answer = runs_alone[name].result()
@@ -132,39 +177,31 @@ def test_runs_alone(name, runs_alone):
         assert (folder / "course/data" / dataset / "train-images-idx3-ubyte").is_file()
 
 
-UPLOAD = """
-import pathlib
-
-def upload():
-    return {path.name: path.read_bytes() for path in pathlib.Path("mine").iterdir()}
-"""
-
-
-@pytest.mark.parametrize("in_colab", [True, False])
-def test_an_upload_takes_the_place_of_a_source_that_is_gone(official, tmp_path, in_colab):
+def test_an_upload_takes_the_place_of_a_source_that_is_gone(official, tmp_path):
     setup = nbformat.read(ROOT / "colab" / "03_vanilla_gan.ipynb", as_version=4).cells[1].source
-    code = "\nprint(data.load('mnist', 'train')[0].shape, gpu in (True, False))"
+    code = "\nfrom helpers import data\nprint(data.load('mnist', 'train')[0].shape, gpu in (0, 1))"
     (tmp_path / "setup.py").write_text(setup + code, encoding="utf-8")
-    (tmp_path / "mine").mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
+
+    def run():
+        return subprocess.run(
+            [sys.executable, "setup.py"], cwd=tmp_path, capture_output=True, text=True,
+            env=environment | {"COURSE_DATA_URL": f"{official}/nowhere"}, timeout=ALONE_SECONDS,
+        )  # fmt: skip
+
+    answer = run()
+    assert answer.returncode == 1
+    sentence = answer.stderr.strip().splitlines()[-1]
+    assert "train-images-idx3-ubyte.gz" in sentence and "upload" in sentence, sentence
+    folder = tmp_path / "course" / "data" / "mnist"
+    folder.mkdir(parents=True, exist_ok=True)
     for relative in files.manifest():
         if relative.startswith("mnist/"):
             packed = pathlib.Path(relative).name.replace(".xz", ".gz")
-            (tmp_path / "mine" / packed).write_bytes(gzip.compress(files.content(relative), 1))
-    if in_colab:
-        (tmp_path / "google" / "colab").mkdir(parents=True)
-        (tmp_path / "google" / "colab" / "files.py").write_text(UPLOAD, encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
-    answer = subprocess.run(
-        [sys.executable, "setup.py"], cwd=tmp_path, capture_output=True, text=True,
-        env=environment | {"COURSE_DATA_URL": f"{official}/nowhere", "PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
-    assert "t10k-images-idx3-ubyte.gz cannot be downloaded" in answer.stdout
-    if in_colab:
-        assert answer.returncode == 0, answer.stderr[-3000:]
-        assert "Please upload the four .gz files of mnist." in answer.stdout
-        assert answer.stdout.endswith("(60000, 28, 28, 1) True\n")
-    else:
-        assert answer.returncode == 1 and "DownloadError" in answer.stderr
+            (folder / packed).write_bytes(gzip.compress(files.content(relative), 1))
+    answer = run()
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    assert answer.stdout.endswith("(60000, 28, 28, 1) True\n")
 
 
 def test_the_readmes_table_is_up_to_date():

@@ -29,7 +29,6 @@ BRANCH = "main"
 OPTIONAL = {
     "adversarial-robustness-toolbox": "art",
     "optuna": "optuna",
-    "tensorflow-hub": "tensorflow_hub",
     "ipywidgets": "ipywidgets",
     "scikit-image": "skimage",
     "dask": "dask",
@@ -157,10 +156,7 @@ def _bare(source):
 def _packages(walk: Walk) -> dict[str, str]:
     """Return {module: what pip installs} of the packages that Colab may lack."""
     versions = walk.packages
-    found = {OPTIONAL[p]: f"{p}=={v}" for p, v in versions.items() if p in OPTIONAL}
-    if "tensorflow_hub" in found:  # imports it, and setuptools 82 has it no longer
-        found["pkg_resources"] = "setuptools<82"
-    return found
+    return {OPTIONAL[p]: f"{p}=={v}" for p, v in versions.items() if p in OPTIONAL}
 
 
 def make(path: pathlib.Path):
