@@ -36,7 +36,8 @@ def _is_name(target: ast.expr) -> bool:
     return all(isinstance(part, ast.Name) for part in getattr(target, "elts", [target]))
 
 
-def _is_definition(node: ast.stmt) -> bool:
+def is_definition(node: ast.stmt) -> bool:
+    """Return whether ``import_chapter`` executes a statement: it defines, and computes nothing."""
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
         return True
     if isinstance(node, ast.Assign) and all(map(_is_name, node.targets)):
@@ -83,6 +84,6 @@ def _imported(path: pathlib.Path, changed: int) -> types.ModuleType:
     for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         place = f"{path.name}, code cell {number}"  # as tracebacks name it
         tree = ast.parse(python(cell.source), filename=place)
-        tree.body = [node for node in tree.body if _is_definition(node)]
+        tree.body = [node for node in tree.body if is_definition(node)]
         exec(compile(tree, place, "exec"), vars(module))
     return module

@@ -4,6 +4,7 @@ import base64
 import gzip
 import http.server
 import io
+import json
 import os
 import pathlib
 import re
@@ -30,7 +31,9 @@ def bundled(name: str) -> dict[str, bytes]:
     setup = nbformat.read(ROOT / "colab" / f"{name}.ipynb", as_version=4).cells[1].source
     packed = base64.b85decode(re.search(r'^BUNDLE = "(.*)"$', setup, re.M)[1])
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        return {member: archive.read(member) for member in archive.namelist()}
+        members = {member: archive.read(member) for member in archive.namelist()}
+    texts = json.loads(members.pop("texts.json"))
+    return members | {path: text.encode() for path, text in texts.items()}
 
 
 def test_colab_is_up_to_date():

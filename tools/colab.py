@@ -7,8 +7,10 @@ python -m tools.colab --check    only say whether colab/ is up to date
 import argparse
 import ast
 import base64
+import bz2
 import io
 import json
+import lzma
 import pathlib
 import re
 import sys
@@ -16,6 +18,7 @@ import zipfile
 
 import nbformat
 
+from helpers import chapters
 from tools import notebook
 from tools.source import cells, statements
 from tools.walk import Walk
@@ -41,10 +44,13 @@ SETUP = """\
 # Unpacks the course's helpers (the readable source is in the folder helpers/ of
 # https://github.com/{repository}), and installs what is missing. Data come from their official
 # addresses when a cell asks for them, and are checked.
-import base64, importlib.metadata, importlib.util, io, os, subprocess, sys, zipfile
+import base64, importlib.metadata, importlib.util, io, json, os, pathlib, subprocess, sys, zipfile
 
 BUNDLE = "{bundle}"
 zipfile.ZipFile(io.BytesIO(base64.b85decode(BUNDLE))).extractall("course")
+for name, text in json.loads(pathlib.Path("course/texts.json").read_text("utf-8")).items():
+    pathlib.Path("course", name).parent.mkdir(parents=True, exist_ok=True)
+    pathlib.Path("course", name).write_text(text, "utf-8")
 sys.path.insert(0, "course")
 os.environ.setdefault("COURSE_FETCH", "https://raw.githubusercontent.com/{repository}/{branch}/data")
 
@@ -115,28 +121,42 @@ def _evidence(name: str) -> str:
 
 
 def bundle(walk: Walk) -> str:
-    """Pack what a chapter imports, undated, so that every machine makes the same bytes."""
-    files = {
-        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").encode()
-        for path in walk.modules.values()
+    """Pack what a chapter imports, undated, so that every machine makes the same bytes.
+
+    All texts are one member of the archive: together they pack better.
+    """
+    texts = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in [*walk.modules.values(), *walk.data.values(), ROOT / "data" / "manifest.json"]
     }
-    manifest = ROOT / "data" / "manifest.json"
-    files["data/manifest.json"] = manifest.read_text(encoding="utf-8").encode()
-    files["docs/evidence.json"] = _evidence(walk.path.stem).encode()
-    for name in _weights(walk):
-        files[f"data/{name}"] = (ROOT / "data" / name).read_bytes()
+    texts["docs/evidence.json"] = _evidence(walk.path.stem)
     for name, path in walk.chapters.items():
-        chapter = _bare(nbformat.read(path, as_version=4))
-        chapter.cells = notebook.code_cells(chapter)  # its definitions are imported, not its text
-        files[f"notebooks/{name}.ipynb"] = nbformat.writes(chapter).encode()
+        texts[f"notebooks/{name}.ipynb"] = nbformat.writes(_definitions(path), indent=0)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
-        for path, content in sorted(files.items()):
-            member = zipfile.ZipInfo(path)
-            member.create_system = 3  # otherwise Windows writes another number
-            member.compress_type = archive.compression
-            archive.writestr(member, content)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        _add(archive, "texts.json", json.dumps(texts, ensure_ascii=False, sort_keys=True).encode())
+        for name in _weights(walk):
+            _add(archive, f"data/{name}", (ROOT / "data" / name).read_bytes())
     return base64.b85encode(buffer.getvalue()).decode("ascii")
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    member = zipfile.ZipInfo(name)
+    member.create_system = 3  # otherwise Windows writes another number
+    small = len(bz2.compress(content)) < len(lzma.compress(content))
+    member.compress_type = zipfile.ZIP_BZIP2 if small else zipfile.ZIP_LZMA
+    archive.writestr(member, content)
+
+
+def _definitions(path: pathlib.Path):
+    """Return a chapter with the code cells alone that define something: it is only imported."""
+    whole = _bare(nbformat.read(path, as_version=4))
+    whole.cells = [
+        cell
+        for cell in notebook.code_cells(whole)
+        if any(map(chapters.is_definition, statements(cell.source)))
+    ]
+    return whole
 
 
 def _linked(text: str) -> str:
@@ -193,7 +213,7 @@ def main(arguments: list[str]) -> int:
     check = parser.parse_args(arguments).check
     folder = ROOT / "colab"
     wanted = {
-        path.name: nbformat.writes(make(path)) + "\n"
+        path.name: nbformat.writes(make(path), indent=0) + "\n"
         for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     }
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb")}
