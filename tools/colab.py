@@ -131,7 +131,7 @@ def bundle(walk: Walk) -> str:
     }
     texts["docs/evidence.json"] = _evidence(walk.path.stem)
     for name, path in walk.chapters.items():
-        texts[f"notebooks/{name}.ipynb"] = nbformat.writes(_definitions(path), indent=0)
+        texts[f"notebooks/{name}.ipynb"] = _compact(_definitions(path))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         _add(archive, "texts.json", json.dumps(texts, ensure_ascii=False, sort_keys=True).encode())
@@ -157,6 +157,11 @@ def _definitions(path: pathlib.Path):
         if any(map(chapters.is_definition, statements(cell.source)))
     ]
     return whole
+
+
+def _compact(made) -> str:
+    """Write a notebook without nbformat's blanks at the beginning of lines."""
+    return json.dumps(json.loads(nbformat.writes(made)), ensure_ascii=False, indent=0)
 
 
 def _linked(text: str) -> str:
@@ -213,7 +218,7 @@ def main(arguments: list[str]) -> int:
     check = parser.parse_args(arguments).check
     folder = ROOT / "colab"
     wanted = {
-        path.name: nbformat.writes(make(path), indent=0) + "\n"
+        path.name: _compact(make(path)) + "\n"
         for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     }
     found = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb")}
