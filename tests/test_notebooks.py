@@ -65,7 +65,6 @@ NOT_EXECUTED_SINCE = {
     "07_semi_supervised_gan",
     "08_conditional_gan",
     "10_adversarial_examples",
-    "12_what_comes_next",
     "solutions/01_introduction",
     "solutions/02_autoencoder",
     "solutions/03_vanilla_gan",
