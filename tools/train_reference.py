@@ -113,7 +113,7 @@ def half(values: np.ndarray) -> np.ndarray:
 def store(name: str, model: keras.Model) -> dict:
     """Write the weights in half precision; return their entry in the manifest."""
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver="latest") as file:
+    with h5py.File(buffer, "w") as file:
         for number, values in enumerate(model.get_weights()):
             # One chunk, upper and lower bytes apart: so it packs best in the Colab versions.
             chunk = {"chunks": values.shape, "shuffle": True} if values.size > 1000 else {}
