@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tiny_course import REPOSITORY, kill_tree, make_root, until
 
-import helpers  # noqa: F401 (quietens TensorFlow before a test imports it)
+from helpers import files  # also quietens TensorFlow before a test imports it
 from tools import run
 
 
@@ -43,6 +43,16 @@ def two_at_a_time(request):
 def rng():
     """A random generator of the test's own: what it draws does not depend on other tests."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def download_cache(monkeypatch, tmp_path):
+    """An empty cache for downloads, which wait for nothing long and know no proxy or mirror."""
+    monkeypatch.setattr(files, "PAUSE", 0.01)
+    monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
+    for name in ("http_proxy", "HTTP_PROXY", "COURSE_DATA_URL", "COURSE_FETCH"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -106,11 +106,8 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(files, "PAUSE", 0.01)
-    monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
-    for name in ("http_proxy", "HTTP_PROXY", "COURSE_DATA_URL", "COURSE_FETCH"):
-        monkeypatch.delenv(name, raising=False)
+def quick(download_cache):
+    pass
 
 
 def fails(message: str, *arguments, error=files.DownloadError, call=None, **options) -> str:

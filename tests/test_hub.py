@@ -86,12 +86,8 @@ def server(packed):
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(files, "PAUSE", 0.01)
-    monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "cache"
+def cache(download_cache):
+    return download_cache
 
 
 def paths(folder):

@@ -1,5 +1,6 @@
 """Every notebook: its form, its outputs, and a run of all its cells under the profile smoke."""
 
+import ast
 import base64
 import copy
 import io
@@ -129,6 +130,17 @@ def test_parameters(path):
     values = notebook.parameters(read(path))
     assert (values["profile"], values["seed"]) == ("laptop", 0)
     assert notebook.code_cells(read(path))[0].source.startswith(PARAMETERS)
+
+
+@each_chapter
+def test_a_chapter_starts_with_its_name_and_its_own_options(path):
+    """The table looks its evidence up by them."""
+    code = "\n".join(source.cells(path.read_text(encoding="utf-8")))
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    (start,) = [call for call in calls if ast.unparse(call.func) == "experiment.start"]
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in start.keywords}
+    options = notebook.parameters(read(path)).keys() - {"profile", "seed"}
+    assert given == {"chapter": repr(path.stem)} | {name: name for name in options}
 
 
 @each_notebook

@@ -174,15 +174,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(download_cache, monkeypatch):
     """A server of archives like the official ones, and an empty cache."""
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.files, httpd.asked = {}, []
     threading.Thread(target=functools.partial(httpd.serve_forever, 0.05), daemon=True).start()
     monkeypatch.setenv("COURSE_CYCLEGAN_URL", f"http://127.0.0.1:{httpd.server_port}/sets/")
     monkeypatch.setenv("COURSE_GROCERY_URL", f"http://127.0.0.1:{httpd.server_port}/grocery/")
-    monkeypatch.setattr(files, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(files, "PAUSE", 0.01)
     yield httpd
     httpd.shutdown()
 
