@@ -1,4 +1,4 @@
-"""The course's plumbing: data, profiles, plots, metrics, callbacks and results.
+"""The course's plumbing; docs/architecture.md says what lies where.
 
 Import this package before TensorFlow (any ``from helpers import ...`` does): it sets Keras up as
 the chapters need it, and starts TensorFlow without its messages about graphics cards, which would

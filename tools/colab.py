@@ -93,13 +93,9 @@ def _measured(walk: Walk) -> set[str]:
 
     Where a variable is handed over, all texts of that file count.
     """
-    sources = cells(walk.path.read_text(encoding="utf-8"))
-    sources = ["\n".join(sources)]
-    sources += [
-        path.read_text(encoding="utf-8")
-        for name, path in walk.modules.items()
-        if name != "helpers.metrics"
-    ]
+    sources = ["\n".join(cells(walk.path.read_text(encoding="utf-8")))]
+    others = [path for name, path in walk.modules.items() if name != "helpers.metrics"]
+    sources += [path.read_text(encoding="utf-8") for path in others]
     named = set()
     for source in sources:
         tree = ast.Module(statements(source), [])

@@ -53,13 +53,13 @@ def row(path: pathlib.Path) -> str:
 
 def table() -> str:
     """Return the table between the marks."""
-    rows = [row(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    rows = [row(path) for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
     return "\n".join(["| chapter | measured | time, min:s | |", "|---|---|---|---|", *rows])
 
 
 def picture() -> bytes:
     """Return the PNG that the cell tagged ``readme-picture`` shows; empty before it has run."""
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             if "readme-picture" in cell.metadata.get("tags", []):
                 found = [
