@@ -13,7 +13,7 @@ RUN = $(COURSE) -m tools.run $(if $(CHAPTERS),--chapters $(CHAPTERS)) \
 	$(if $(FOLDER),--folder $(call one,$(FOLDER))) $(if $(SWEEP),--sweep $(call one,$(SWEEP))) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help env run outputs evidence test test-fast bench lab colab lint
+.PHONY: help env run outputs evidence book test test-fast bench lab colab lint
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ outputs: ## run under the profile laptop, chapters and solutions, and write thei
 evidence: ## run chapters for several seeds and keep what they show in docs/evidence.json
 	@$(COURSE) -m tools.evidence $(if $(CHAPTERS),--chapters $(CHAPTERS)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+book: ## make the site book/ from the committed notebooks, offline
+	@$(COURSE) -m tools.book $(if $(OUT),--out $(call one,$(OUT)))
 
 test: ## run all tests
 	@$(COURSE) -m pytest tests --durations=15
