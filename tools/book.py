@@ -69,14 +69,18 @@ def card(page: pages.Page) -> dict:
     """Return what the front page says about a chapter.
 
     Its sentence, the cell with its picture and its results stand in the notebook's metadata under
-    ``book``; without them the first picture and the first result have to do.
+    ``book``. Without them the cell tagged ``readme-picture``, or the first picture, and the first
+    result have to do.
     """
     metadata = page.notebook.metadata
     course, book = metadata.get("course", {}), metadata.get("book", {})
     found = course.get("results", {})
     names = [name for name in [*book.get("results", []), *found] if name in found]
-    first = page.notebook.cells[0].source
-    file, text = page.shown.get(book.get("picture")) or next(iter(page.shown.values()), (None, ""))
+    cells = page.notebook.cells
+    first = cells[0].source
+    tagged = [c.id for c in cells if "readme-picture" in c.metadata.get("tags", [])]
+    wished = [page.shown[id] for id in [book.get("picture"), *tagged] if id in page.shown]
+    file, text = [*wished, *page.shown.values(), (None, "")][0]
     return {
         "number": page.name.split("/")[1][:2],
         "title": re.search(r"^# \d+ (.+)$", first, re.MULTILINE)[1],

@@ -168,7 +168,8 @@ def _linked(text: str) -> str:
 def _bare(source):
     """Return a copy of a notebook without outputs and without the course's metadata."""
     copy = notebook.normalise(nbformat.from_dict(source))
-    copy.metadata.pop("course", None)
+    for name in ("course", "book"):
+        copy.metadata.pop(name, None)
     for cell in notebook.code_cells(copy):
         cell.outputs, cell.execution_count = [], None
     return copy

@@ -12,7 +12,7 @@ from PIL import Image
 RESULTS = "application/vnd.course.results+json"
 INJECTED = "injected-parameters"
 LARGE_PICTURE = 150_000  # characters of base64
-KEPT_METADATA = ("kernelspec", "language_info", "course")
+KEPT_METADATA = ("kernelspec", "language_info", "course", "book")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"(<[\w.]+(?: object)?) at 0x[0-9a-f]+")
 
@@ -113,9 +113,10 @@ def _pictures(output) -> list[dict]:
 def normalise(notebook):
     """Bring a notebook into the form in which it is committed, and return it.
 
-    Only kernelspec, language, the course's own metadata and the texts that stand for pictures
-    (``alt``) stay; cells keep their ids and tags; the injected parameters, timings, widget states
-    and memory addresses go; execution counts run 1, 2, 3, ... over the executed cells.
+    Only kernelspec, language, the course's metadata, what the front pages say about a chapter
+    (``book``) and the texts that stand for pictures (``alt``) stay; cells keep their ids and tags;
+    the injected parameters, timings, widget states and memory addresses go; execution counts run
+    1, 2, 3, ... over the executed cells.
     """
     notebook.cells = [c for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
     notebook.metadata = nbformat.NotebookNode(

@@ -1,7 +1,7 @@
 """Notebooks as pages of the book.
 
-Each picture stands in a figure with its text for those who cannot see it, each animation has a still
-strip beside it, tables have headers and scroll in a box of their own, and the solutions are folded.
+Each picture stands in a figure with its text for those who cannot see it, each animation has a
+still strip, tables have headers and scroll in a box of their own, and the solutions are folded.
 """
 
 import ast
@@ -154,7 +154,7 @@ def still_strip(content: bytes) -> bytes:
 
 
 def tables(text: str) -> str:
-    """Give the tables of an HTML output headers that belong to something, and a box to scroll in."""
+    """Give each table of an HTML output headers that say what they head, and a box to scroll in."""
     soup = bs4.BeautifulSoup(text, "html.parser")
     for style in soup.find_all("style"):
         style.decompose()

@@ -1,5 +1,7 @@
 """Bring README.md's table of chapters up to date with the results in the notebooks.
 
+Which results it shows stands in each notebook's metadata under ``book``, as for the book.
+
 python -m tools.readme            rewrite the table
 python -m tools.readme --check    only say whether it is up to date
 """
@@ -16,24 +18,6 @@ from tools.report import duration, label
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MARKS = ("<!-- chapters: made by tools/readme.py -->", "<!-- end of chapters -->")
-SHOWN = {  # the results that a reader of the README wants to see
-    "01_introduction": ("js_divergence_error", "equilibrium_js", "ring_modes"),
-    "02_autoencoder": ("ae32_vs_pca32_error_reduction", "vae2_elbo", "vae2_iwae"),
-    "03_vanilla_gan": ("fid", "recall", "modes"),
-    "04_dcgan": ("fid", "recall", "fid_ratio_to_dense_gan"),
-    "05_training_and_evaluation": ("grid25_modes", "grid25_high_quality", "fid_infinity_real"),
-    "06_progressive_gan": ("fid_direct", "fid_progressive", "hub_module_fid"),
-    "07_semi_supervised_gan": (
-        "accuracy_100_labels", "accuracy_100_labels_supervised", "ood_auroc"),
-    "08_conditional_gan": ("class_accuracy", "intra_class_recall", "tstr_accuracy"),
-    "09_cyclegan": (
-        "target_domain_share", "psnr_gain_over_identity_db", "target_domain_share_boots"),
-    "10_adversarial_examples": (
-        "targeted_success_8bit", "clean_accuracy_robust_model", "robust_accuracy_pgd40x3"),
-    "11_applications": (
-        "gan_minus_classic_gain", "oracle_minus_classic_gain", "true_preference_gain"),
-    "12_what_comes_next": ("dcgan_fid", "diffusion_fid", "detector_accuracy"),
-}  # fmt: skip
 
 
 def row(path: pathlib.Path) -> str:
@@ -44,7 +28,7 @@ def row(path: pathlib.Path) -> str:
     found = course["results"]
     measured = "; ".join(
         f"{label(name, found[name])}: {found[name]['value']:.3g} {found[name]['unit']}".strip()
-        for name in SHOWN.get(path.stem, list(found)[:3])
+        for name in source.metadata.get("book", {}).get("results", list(found)[:3])
         if name in found
     )
     link = f"[{path.stem[:2]} {title}](notebooks/{path.name})"

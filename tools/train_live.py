@@ -4,9 +4,9 @@
     python -m tools.train_live latent_walk        one of them
 
 ``game`` holds the first weights of chapter 1's game on numbers, ``latent_plane`` the decoder of
-chapter 2's VAE with two latent numbers, ``latent_walk`` the averaged generator of chapter 4. Each is
-trained as its chapter trains it under ``laptop``. The weights are kept in half precision, as text in
-a script, because a page that was opened from a folder may not read files.
+chapter 2's VAE with two latent numbers, ``latent_walk`` the averaged generator of chapter 4. They
+are trained as their chapters train them under ``laptop``. The weights are kept in half precision,
+as text in a script, because a page that was opened from a folder may not read files.
 """
 
 import argparse
