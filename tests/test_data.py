@@ -100,7 +100,7 @@ def test_readme_and_manifest_say_the_same():
         assert re.search(r"package (\S+)", sets[name]["source"])[1].strip(",") in readme
     on_disk = {p.relative_to(files.DATA).as_posix() for p in files.DATA.glob("*/*.*")}
     modules = {path for path in listed if path.startswith("hub/")}
-    assert {path for path in on_disk if path.endswith((".xz", ".h5", ".txt"))} == set(
+    assert {path for path in on_disk if path.endswith((".xz", ".h5", ".txt", ".zip"))} == set(
         listed
     ) - modules
     in_modules = {p for p in (files.DATA / "hub").rglob("*") if p.is_file()}
