@@ -22,14 +22,17 @@ from tools import manifest
 SIZE = 128
 QUALITY = 85
 PEOPLE = (
-    "1f468 1f469 1f9d1 1f474 1f475 1f9d3 1f466 1f467 1f9d2 1f476 1f482 1f575 1f934 1f478 1f9b8 1f9b9 "
-    "1f9db 1f9d9 1f9dd 1f385 1f936 1f477 1f46e 1f473 1f472 1f9d5 1f470 1f935 1f9d4 1f471 1f47c"
-).split()
-TONES = "1f3fb 1f3fc 1f3fd 1f3fe 1f3ff".split()
+    "1f468", "1f469", "1f9d1", "1f474", "1f475", "1f9d3", "1f466", "1f467", "1f9d2", "1f476",
+    "1f482", "1f575", "1f934", "1f478", "1f9b8", "1f9b9", "1f9db", "1f9d9", "1f9dd", "1f385",
+    "1f936", "1f477", "1f46e", "1f473", "1f472", "1f9d5", "1f470", "1f935", "1f9d4", "1f471",
+    "1f47c",
+)  # fmt: skip
+TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 PROFESSIONS = (
-    "2695 1f33e 1f373 1f393 1f3a4 1f3a8 1f3eb 1f3ed 1f4bc 1f527 1f52c 1f680 1f692 2696 2708 1f384 "
-    "1f9b0 1f9b1 1f9b2 1f9b3 2640 2642"
-).split()
+    "2695", "1f33e", "1f373", "1f393", "1f3a4", "1f3a8", "1f3eb", "1f3ed", "1f4bc", "1f527",
+    "1f52c", "1f680", "1f692", "2696", "2708", "1f384", "1f9b0", "1f9b1", "1f9b2", "1f9b3",
+    "2640", "2642",
+)  # fmt: skip
 JOINERS = ("fe0f", "200d")  # they hold the code points of one picture together
 FILE = "portraits/portraits.zip"
 
