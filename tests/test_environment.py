@@ -199,7 +199,8 @@ def test_make_lists_its_commands():
     text = make("help")
     assert text == make()  # the command without a goal
     goals = re.findall(r"^make ([\w-]+)", text, flags=re.MULTILINE)
-    assert {"run", "outputs", "evidence", "test", "test-fast", "lab", "colab"} <= set(goals)
+    wanted = {"run", "outputs", "evidence", "book", "test", "test-fast", "lab", "colab"}
+    assert wanted <= set(goals)
 
 
 @pytest.fixture
@@ -250,10 +251,26 @@ def test_make_starts_modules_that_exist(given):
     assert len(given("outputs", "FOLDER=notebooks/solutions")) == 1
 
 
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Put a program into the way of a command; each notes its arguments in tmp_path/called."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def program(name: str, then: str = "") -> None:
+        text = f'#!/bin/sh\necho "{name} $@" >> "{tmp_path / "called"}"\n{then}\n'
+        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).chmod(0o755)
+
+    return program
+
+
 @posix
 @needs_make
 @pytest.mark.parametrize("code", [0, 1, 5])
-def test_the_ci_script_ends_with_the_closing_line_and_its_exit_code(tmp_path, code):
+def test_the_ci_script_ends_with_the_closing_line_and_its_exit_code(tmp_path, programs, code):
+    programs("chromium")  # nothing is installed by a test
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "tools").mkdir()
@@ -271,8 +288,31 @@ def test_the_ci_script_ends_with_the_closing_line_and_its_exit_code(tmp_path, co
 
 @posix
 @needs_make
-def test_the_ci_script_fails_where_make_does(tmp_path):
+def test_the_ci_script_fails_where_make_does(tmp_path, programs):
+    programs("chromium")
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     (tmp_path / "Makefile").write_text("other:\n", encoding="utf-8")
     done = outside_make([str(tmp_path / ".ci" / "run")])
     assert done.returncode == 2 and "test" in done.stdout
+
+
+@posix
+def test_the_ci_script_installs_chromium_where_there_is_none(tmp_path, programs, monkeypatch):
+    """With a PATH on which there is a shell, apt-get and make, and no browser."""
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    for name in ("bash", "dirname", "awk"):
+        (tmp_path / "programs" / name).symlink_to(shutil.which(name))
+    for name in ("apt-get", "make"):
+        programs(name)
+    programs("id", "echo 0")
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    script = ["bash", str(tmp_path / ".ci" / "run")]
+    assert subprocess.run(script, capture_output=True, text=True).returncode == 0
+    called = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[:2] for line in called if not line.startswith("id")] == [
+        ["apt-get", "update"], ["apt-get", "install"], ["make", "test"],
+    ]  # fmt: skip
+    (tmp_path / "called").unlink()
+    programs("chromium")
+    assert subprocess.run(script, capture_output=True, text=True).returncode == 0
+    assert (tmp_path / "called").read_text(encoding="utf-8") == "make test\n"

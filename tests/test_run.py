@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -90,6 +91,20 @@ def test_chapters_can_be_chosen_by_number_and_by_name(root, course):
     assert status == 0
     assert log(root)[1::2] == ["01_one ends", "03_three ends"]
     assert list(results(root)) == ["01_one", "03_three"]
+
+
+def test_the_report_links_to_the_book(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "BOOK", tmp_path / "book" / "index.html")
+    out = tmp_path / "runs" / "laptop"
+    out.mkdir(parents=True)
+    report.write(out, {})
+    assert "<code>make book</code>" in (out / "report.html").read_text(encoding="utf-8")
+    report.BOOK.parent.mkdir()
+    report.BOOK.write_text("the book", encoding="utf-8")
+    report.write(out, {})
+    html = (out / "report.html").read_text(encoding="utf-8")
+    (link,) = re.findall(r'href="([^"]+)">the book<', html)
+    assert (out / link).read_text(encoding="utf-8") == "the book"
 
 
 @pytest.mark.parametrize("op", ["<=", ">=", "=="])

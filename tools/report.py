@@ -14,6 +14,7 @@ import os
 import pathlib
 import statistics
 import time
+import urllib.parse
 import uuid
 
 import jinja2
@@ -21,6 +22,7 @@ import jinja2
 COMPARISONS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 REPLACE_SECONDS = 2
 HERE = pathlib.Path(__file__).resolve().parent
+BOOK = HERE.parent / "book" / "index.html"  # what make book writes
 FIELDS = {"status", "profile", "seed", "seconds", "cpu_seconds", "peak_memory_mib", "versions",
           "machine", "error", "results"}  # fmt: skip
 
@@ -128,6 +130,16 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def book_from(out: pathlib.Path) -> str | None:
+    """Return the address of the book as a page in ``out`` names it, or None where none was made."""
+    if not BOOK.is_file():
+        return None
+    try:
+        return urllib.parse.quote(pathlib.Path(os.path.relpath(BOOK, out)).as_posix())
+    except ValueError:  # Windows: on another drive
+        return BOOK.as_uri()
+
+
 def write(out: pathlib.Path, entries: dict[str, dict]) -> None:
     """Write results.json and report.html into ``out``, each of them at once."""
     entries = dict(sorted(entries.items()))
@@ -142,6 +154,6 @@ def write(out: pathlib.Path, entries: dict[str, dict]) -> None:
     environment.tests["missed"] = lambda result: met(result) is False
     judged = verdicts(entry for entry in entries.values() if entry["profile"] != "smoke")
     html = environment.get_template("report.html.jinja").render(
-        entries=entries, verdicts=judged, label=label
+        entries=entries, verdicts=judged, label=label, book=book_from(out)
     )
     write_atomically(out / "report.html", html)

@@ -1,12 +1,13 @@
 """Make the weights of the book's live pages, docs/book/live/*.weights.js, with the chapters' code.
 
-    python -m tools.train_live                    all three, seed 0: about 4 minutes on one core
-    python -m tools.train_live latent_walk        one of them
+    python -m tools.train_live                           all three, seed 0: about 8 CPU minutes
+    python -m tools.train_live latent_walk --part 0.2    one of them, a fifth of its training
 
 ``game`` holds the first weights of chapter 1's game on numbers, ``latent_plane`` the decoder of
 chapter 2's VAE with two latent numbers, ``latent_walk`` the averaged generator of chapter 4. They
-are trained as their chapters train them under ``laptop``. The weights are kept in half precision,
-as text in a script, because a page that was opened from a folder may not read files.
+are trained as their chapters train them under ``laptop``; the pages say for how many steps. The
+weights are kept in half precision, as text in a script, because a page that was opened from a
+folder may not read files.
 """
 
 import argparse
@@ -35,31 +36,33 @@ def prepared(name: str):
     return chapter
 
 
-def game() -> dict:
-    """Return both players of chapter 1 before their first move."""
+def game(part: float) -> tuple[dict, int]:
+    """Return both players of chapter 1 before their first move, whatever ``part`` is."""
     chapter = prepared("01_introduction")
     keras.utils.set_random_seed(SEED)
     generator = chapter.build_generator(1)
     discriminator = chapter.build_discriminator(1)
-    return {"generator": generator, "discriminator": discriminator}
+    return {"generator": generator, "discriminator": discriminator}, 0
 
 
-def latent_plane() -> dict:
-    """Return the decoder of chapter 2's VAE with two latent numbers."""
+def latent_plane(part: float) -> tuple[dict, int]:
+    """Return the decoder of chapter 2's VAE with two latent numbers, and its training steps."""
     chapter = prepared("02_autoencoder")
-    vars(chapter).update(steps=240, long=15)
+    epochs = max(1, round(15 * part))
+    vars(chapter).update(steps=240, long=epochs)
     vae, _ = chapter.train_vae(2)
-    return {"decoder": vae.decoder}
+    return {"decoder": vae.decoder}, 240 * epochs
 
 
-def latent_walk() -> dict:
-    """Return chapter 4's generator with the average of its weights."""
+def latent_walk(part: float) -> tuple[dict, int]:
+    """Return chapter 4's generator with the average of its weights, and its training steps."""
     chapter = prepared("04_dcgan")
+    epochs = max(1, round(72 * part))
     vars(chapter).update(steps=3600, report=50)
     gan = chapter.new_dcgan()
     batches = data.batches(chapter.images, chapter.batch_size, SEED)
-    gan.fit(batches, epochs=72, steps_per_epoch=50, verbose=2)
-    return {"generator": gan.average}
+    gan.fit(batches, epochs=epochs, steps_per_epoch=50, verbose=2)
+    return {"generator": gan.average}, 50 * epochs
 
 
 PAGES = {"game": game, "latent_plane": latent_plane, "latent_walk": latent_walk}
@@ -100,14 +103,14 @@ def rebuilt(description: dict) -> keras.Model:
     return model
 
 
-def write(page: str, networks: dict) -> None:
+def write(page: str, networks: dict, steps: int) -> None:
     """Write the weights of a page, and their sha256 into the list of the book's files."""
     described_networks = {name: described(network) for name, network in networks.items()}
     text = json.dumps(described_networks, separators=(",", ":"))
     content = f"window.networks_of_page = {text};\n".encode()
     relative = f"live/{page}.weights.js"
     files.write_whole(book.SOURCES / relative, content)
-    book.register(relative, content, made_by="tools/train_live.py")
+    book.register(relative, content, made_by="tools/train_live.py", steps=steps)
     print(f"{relative}: {len(content):,} bytes")
 
 
@@ -115,8 +118,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Make the weights of the book's live pages.")
     parser.add_argument("pages", nargs="*", default=list(PAGES), choices=[*PAGES, []])
-    for page in parser.parse_args().pages:
-        write(page, PAGES[page]())
+    parser.add_argument("--part", type=float, default=1.0, help="of the chapters' training steps")
+    args = parser.parse_args()
+    for page in args.pages:
+        write(page, *PAGES[page](args.part))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+html_context = {"default_mode": "auto"}
 html_static_path = [str(HERE / "static"), str(HERE / "vendor")]
 html_extra_path = []  # tools/book.py names the folder
 html_css_files = ["book.css"]

@@ -10,7 +10,10 @@ function dark() {
 function drawings() {
   const found = [...document.querySelectorAll("pre.mermaid")];
   if (!found.length) return;
-  const texts = found.map((drawing) => drawing.textContent);
+  const narrow = window.innerWidth < 700; // there a drawing runs downwards
+  const texts = found.map((drawing) =>
+    narrow ? drawing.textContent.replace("flowchart LR", "flowchart TB") : drawing.textContent,
+  );
   found.forEach((drawing) => drawing.setAttribute("tabindex", "0"));
   async function draw() {
     window.mermaid.initialize({
