@@ -175,9 +175,10 @@ def test_runs_alone(name, runs_alone):
     text = "".join(o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
     assert "No GPU: profile laptop." in text or "A GPU is there" in text
     assert str(ROOT) not in text
-    source = (folder / f"{name}.ipynb").read_text(encoding="utf-8")
-    for dataset in re.findall(r'data\.load\(\\"([\w-]+)', source):
-        assert (folder / "course/data" / dataset / "train-images-idx3-ubyte").is_file()
+    code = "\n".join(c.source for c in executed.cells if c.cell_type == "code")
+    for dataset, part in re.findall(r'data\.load\("([\w-]+)", "(train|test)"', code):
+        file = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}[part]
+        assert (folder / "course/data" / dataset / file).is_file(), (dataset, part)
 
 
 def test_an_upload_takes_the_place_of_a_source_that_is_gone(official, tmp_path):
