@@ -63,7 +63,6 @@ MAY_MISS = {  # see the chapters
 NOT_EXECUTED_SINCE = {
     "05_training_and_evaluation",
     "06_progressive_gan",
-    "07_semi_supervised_gan",
     "08_conditional_gan",
     "10_adversarial_examples",
     "solutions/01_introduction",
