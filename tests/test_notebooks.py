@@ -436,3 +436,20 @@ def test_the_text_of_a_picture_stays_when_it_becomes_a_jpeg(monkeypatch):
 def test_a_bad_parameters_cell_is_refused(cells, sentence):
     with pytest.raises(ValueError, match=sentence):
         notebook.parameters(nbformat.v4.new_notebook(cells=cells))
+
+
+def test_the_hook_before_a_commit_makes_the_normal_form(tmp_path, capsys):
+    """The command that .pre-commit-config.yaml names, and the versions that it installs."""
+    path = tmp_path / "own.ipynb"
+    found = read(CHAPTERS[0])
+    found.cells[0].metadata["collapsed"] = True
+    path.write_text(nbformat.writes(found), encoding="utf-8")
+    assert notebook.main([str(path)]) == 1
+    assert "own.ipynb is now in its normal form." in capsys.readouterr().out
+    assert path.read_text("utf-8") == CHAPTERS[0].read_text("utf-8")
+    assert notebook.main([str(path)]) == 0 and not capsys.readouterr().out
+    hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text("utf-8")
+    assert "entry: python -m tools.notebook\n" in hooks
+    pinned = (REPOSITORY / "requirements.txt").read_text("utf-8")
+    for requirement in re.findall(r'"([\w-]+==[\d.]+)"', hooks):
+        assert f"\n{requirement}" in pinned, requirement

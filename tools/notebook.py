@@ -1,9 +1,14 @@
-"""Notebooks as files: their parameters, their results, their normal form."""
+"""Notebooks as files: their parameters, their results, their normal form.
+
+python -m tools.notebook NOTEBOOK...     bring them into the form in which they are committed
+"""
 
 import ast
 import base64
 import io
+import pathlib
 import re
+import sys
 
 import nbformat
 import numpy as np
@@ -145,3 +150,20 @@ def normalise(notebook):
             if output.output_type == "execute_result":
                 output["execution_count"] = cell.execution_count
     return notebook
+
+
+def main(names: list[str]) -> int:
+    """Bring notebooks into their normal form; return 1 if that changed one, as hooks expect."""
+    changed = 0
+    for path in map(pathlib.Path, names):
+        text = path.read_text(encoding="utf-8")
+        normal = nbformat.writes(normalise(nbformat.reads(text, as_version=4))) + "\n"
+        if normal != text:
+            path.write_text(normal, encoding="utf-8", newline="\n")
+            print(f"{path} is now in its normal form.")
+            changed = 1
+    return changed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
