@@ -40,10 +40,10 @@ book: ## make the site book/ from the committed notebooks, offline
 	@$(COURSE) -m tools.book $(if $(OUT),--out $(call one,$(OUT)))
 
 test: ## run all tests
-	@$(COURSE) -m pytest tests --durations=15
+	@$(COURSE) -m pytest tests -n 2 --dist worksteal --durations=15
 
 test-fast: ## run the tests that execute no whole notebook, in about 3 minutes
-	@$(COURSE) -m pytest tests -m "not slow" --durations=15
+	@$(COURSE) -m pytest tests -m "not slow" -n 2 --dist worksteal --durations=15
 
 bench: ## measure training and evaluation speed
 	@$(COURSE) -m benchmarks $(ARGS)

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -19,24 +18,6 @@ from tiny_course import REPOSITORY, kill_tree, make_root, until
 
 from helpers import files  # also quietens TensorFlow before a test imports it
 from tools import run
-
-
-@pytest.fixture(scope="module")
-def two_at_a_time(request):
-    """Do slow jobs for a test's parameters ahead, two at a time: alone, each fills one core.
-
-    ``two_at_a_time(test, name, job)`` calls ``job(value)`` for each value of the parameter ``name``
-    with which the test was collected, and gives {value: future}.
-    """
-    with ThreadPoolExecutor(2) as pool:
-
-        def start(test, name, job):
-            collected = request.session.items
-            values = [i.callspec.params[name] for i in collected if i.function is test]
-            return {value: pool.submit(job, value) for value in values}
-
-        yield start
-        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture

@@ -288,9 +288,30 @@ def test_wgan_losses_are_differences_of_means(rng):
 def test_the_plan_costs_as_much_as_the_direct_training():
     assert list(chapter.PLAN) == list(chapter.STEP_COST) == [4, 8, 16, 32]
     assert chapter.STEP_COST[32] == 1
-    cost = sum(steps * chapter.STEP_COST[size] for size, steps in chapter.PLAN.items())
-    assert cost == pytest.approx(chapter.DIRECT_STEPS, rel=0.03)
-    assert all(steps % 250 == 0 for steps in chapter.PLAN.values())  # the last one is measured
+    grown = sum(steps * chapter.STEP_COST[size] for size, steps in chapter.PLAN.items())
+    assert grown == pytest.approx(chapter.DIRECT_STEPS, rel=0.03)
+    halving = chapter.HALVING_STEPS * chapter.HALVING_STEP_COST
+    assert halving == pytest.approx(chapter.DIRECT_STEPS, rel=0.03)
+    assert all(steps % 100 == 0 for steps in chapter.PLAN.values())  # the last one is measured
+
+
+def test_moments_are_carried_over_by_name():
+    """What both networks have keeps its moments; new layers and the counter of steps start anew."""
+    old, new = (chapter.build_generator(4, size, widths=WIDTHS) for size in (8, 16))
+    optimizers = []
+    for network in (old, new):
+        optimizers.append(keras.optimizers.Adam(0.1))
+        optimizers[-1].build(network.trainable_variables)
+    gradients = [tf.ones_like(w) for w in old.trainable_variables]
+    optimizers[0].apply(gradients, old.trainable_variables)
+    chapter.carry_over_moments(*optimizers)
+    values = {v.name: v.numpy() for v in optimizers[1].variables}
+    for name in ("start_kernel", "up8_bias", "image8_kernel"):
+        np.testing.assert_allclose(values[f"{name}_momentum"], 0.1, rtol=1e-5)
+        np.testing.assert_allclose(values[f"{name}_velocity"], 0.001, rtol=1e-3)
+    for name in ("up16_kernel", "image16_kernel"):
+        assert not values[f"{name}_velocity"].any()
+    assert values["iteration"] == 0
 
 
 @pytest.mark.parametrize(

@@ -249,20 +249,10 @@ def smoke_root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def smoke_runs(smoke_root, two_at_a_time):
-    """{path: a future of its run under smoke}."""
-    return two_at_a_time(
-        test_every_cell_runs_under_smoke,
-        "path",
-        lambda path: nbval(smoke_root / path.relative_to(REPOSITORY)),
-    )
-
-
 @pytest.mark.slow
 @each_notebook
-def test_every_cell_runs_under_smoke(path, smoke_runs):
-    done = smoke_runs[path].result()
+def test_every_cell_runs_under_smoke(path, smoke_root):
+    done = nbval(smoke_root / path.relative_to(REPOSITORY))
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
