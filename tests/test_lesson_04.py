@@ -62,17 +62,9 @@ def test_the_discriminator_judges_patches_of_ten_pixels(rng):
     discriminator = chapter.build_discriminator((28, 28, 1), width=8)
     image = rng.normal(size=(28, 28, 1)).astype(np.float32)
 
-    def interaction(distance):
-        both = np.stack([image] * 4)
-        both[1:3:2, 8, 6] += 2  # image, with one stroke, with the other, with both
-        both[3, 8, 6] += 2
-        both[2:4, 8, 6 + distance] += 2
-        plain, one, other, together = discriminator(both).numpy().ravel()
-        return abs(together - one - other + plain)
-
-    assert interaction(2) > 1e-3
+    assert interaction(discriminator, image, 2) > 1e-3
     for distance in (10, 11, 15):
-        assert interaction(distance) < 1e-5
+        assert interaction(discriminator, image, distance) < 1e-5
 
 
 def new_gan(seed=5):
@@ -123,6 +115,98 @@ def test_a_resumed_training_keeps_the_average(tmp_path, rng):
     second = train(4, tmp_path)
     for one, other in zip(whole.average.weights, second.average.weights, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+# The new recipe: a discriminator that compares, R1, a falling rate
+
+
+def interaction(discriminator, image, distance):
+    """By how much two strokes at a distance do more, or less, than the sum of both."""
+    both = np.stack([image] * 4)
+    both[1:4:2, 8, 6] += 2  # with one stroke, and below with both
+    both[2:4, 8, 6 + distance] += 2
+    plain, one, other, together = discriminator(both).numpy().ravel()
+    return abs(together - one - other + plain)
+
+
+def test_the_hidden_layer_compares_distant_strokes(rng):
+    image = rng.normal(size=(28, 28, 1)).astype(np.float32)
+    patches = chapter.build_comparing_discriminator((28, 28, 1), width=8, hidden=0)
+    comparing = chapter.build_comparing_discriminator((28, 28, 1), width=8, hidden=64)
+    assert interaction(patches, image, 15) < 1e-5
+    assert interaction(comparing, image, 15) > 1e-4
+
+
+def regularised_gan(discriminator=None, rates=(1e-2, 1e-2), **options):
+    experiment.start("smoke", 5)
+    generator = chapter.build_generator(4, width=8)
+    if discriminator is None:
+        discriminator = chapter.build_comparing_discriminator((28, 28, 1), width=4, hidden=8)
+    gan = chapter.RegularisedGAN(generator, discriminator, 5, **options)
+    losses = (chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss)
+    sgd = [keras.optimizers.SGD(rate) for rate in rates]
+    gan.compile(*sgd, losses=losses, jit_compile=False)
+    return gan
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_r1_of_a_straight_discriminator_is_known(gamma, rng):
+    """Its slope is its row of weights, everywhere."""
+    weights = rng.normal(size=(784, 1))
+    straight = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    straight.set_weights([weights, np.ones(1)])
+    gan = regularised_gan(straight, gamma=gamma)
+    real = tf.constant(rng.normal(size=(3, 28, 28, 1)), tf.float32)
+    np.testing.assert_allclose(gan.r1(real), gamma / 2 * (weights**2).sum(), rtol=1e-5)
+
+
+def test_r1_is_due_in_every_eighth_step_with_eight_times_the_weight(rng):
+    gan = regularised_gan()
+    real = tf.constant(rng.normal(size=(3, 28, 28, 1)), tf.float32)
+    expected = 8 * float(gan.r1(real))
+    assert expected > 0
+    for step in range(17):
+        gan.discriminator_optimizer.iterations.assign(step)
+        value = float(gan.penalty(real))
+        assert value == pytest.approx(expected if step % 8 == 0 else 0.0, rel=1e-5)
+    assert regularised_gan(gamma=0).penalty(real) == 0
+
+
+@pytest.mark.parametrize("rates", [(1e-2, 0.0), (0.0, 1e-2)], ids=["generator", "discriminator"])
+def test_one_batch_of_fakes_moves_each_player_by_its_own_loss(rates):
+    gan = regularised_gan(rates=rates)
+    players = gan.generator, gan.discriminator
+    before = [[w.numpy() for w in p.trainable_variables] for p in players]
+    batches = tf.data.Dataset.from_tensors(np.zeros((4, 28, 28, 1), np.uint8)).repeat()
+    gan.fit(batches, steps_per_epoch=2, verbose=0)
+    for player, old, rate in zip(players, before, rates, strict=True):
+        new = [w.numpy() for w in player.trainable_variables]
+        moved = any(np.abs(a - b).max() > 0 for a, b in zip(new, old, strict=True))
+        assert moved == bool(rate)
+
+
+def test_the_penalty_flattens_the_discriminator_at_real_images(rng):
+    """The same steps with a heavy penalty and without one."""
+    images = rng.integers(0, 256, (8, 28, 28, 1), np.uint8)
+    slopes = []
+    for gamma in (0.0, 20.0):
+        keras.utils.set_random_seed(0)  # the same first weights
+        gan = regularised_gan(gamma=gamma, every=1)
+        gan.fit(tf.data.Dataset.from_tensors(images).repeat(), steps_per_epoch=30, verbose=0)
+        gan.gamma = 2.0
+        real = tf.constant(data.to_symmetric(images))
+        slopes.append(float(gan.r1(real)))
+    assert slopes[1] < 0.7 * slopes[0]
+
+
+def test_the_rate_falls_in_the_second_half():
+    falling = chapter.FallingRate(0.3, 1000)
+    rates = [float(falling(step)) for step in (0, 250, 500, 750, 1000, 1500)]
+    np.testing.assert_allclose(rates, [0.3, 0.3, 0.3, 0.15, 0, 0], atol=1e-7)
+    again = chapter.FallingRate.from_config(falling.get_config())
+    assert float(again(750)) == pytest.approx(0.15)
 
 
 def test_slerp_walks_on_the_sphere_at_a_steady_pace(rng):
