@@ -17,7 +17,7 @@ from tools.walk import Walk
 
 CHAPTER = re.compile(r"\d\d_\w+\.ipynb")
 # Options of chapters that hold paths: from the command line they start in the shell's folder.
-PATHS = ("checkpoints", "folder", "folders", "photograph", "picture", "source")
+PATHS = ("checkpoints", "folder", "folders", "keep", "photograph", "picture", "source")
 
 
 class UsageError(ValueError):
