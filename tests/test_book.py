@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from test_notebooks import CHAPTERS, NOT_EXECUTED_SINCE, SOLUTIONS
 
-from tools import book, pages, train_live
+from tools import book, pages
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ELSEWHERE = (  # where the installers of macOS and Windows put it
@@ -115,8 +115,9 @@ def test_each_chapter_has_its_page_its_card_and_its_files(site, html):
         assert f"{name}.html" in html
         assert (site / f"{name}.ipynb").read_bytes() == path.read_bytes()
         (card,) = [card for card in cards if card.find("a", href=f"{name}.html")]
-        assert card.img and card.select_one(".measured strong").text.strip()
         assert len(card.find("p").text.split()) > 5
+        if nbformat.read(path, as_version=4).metadata.get("course"):  # it was executed
+            assert card.img and card.select_one(".measured strong").text.strip()
         files = [link["href"] for link in html[f"{name}.html"].select(".files a")]
         assert files[0] == path.name and f"../colab/{path.name}" in files
     for path in SOLUTIONS:
@@ -244,7 +245,8 @@ def seen(browser, site, html):
               drawn: texts.length,
               described: texts.filter((d) => d.querySelector("title, desc")).length,
               errors: texts.filter((d) => d.textContent.includes("Syntax error")).length,
-              unreachable: [...document.querySelectorAll("figure.picture, pre, .scrolls")].filter(
+              unreachable: [...document.querySelectorAll(
+                "figure.picture, pre, .scrolls, .pst-scrollable-table-container")].filter(
                 (box) => box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0).length,
             };}"""
         )
@@ -326,8 +328,16 @@ def description(page: str) -> dict:
     return json.loads(text.removeprefix("window.networks_of_page = ").rstrip().rstrip(";"))
 
 
+def rebuilt(page: str, network: str):
+    """Return a network of a live page as a Keras model."""
+    from tools import train_live  # imports TensorFlow, which the other tests do not need
+
+    return train_live.rebuilt(description(page)[network])
+
+
 def test_networks_come_back_as_they_were_described(rng):
     from helpers import chapters
+    from tools import train_live
 
     generator = chapters.import_chapter("04_dcgan").build_generator(64)
     again = train_live.rebuilt(train_live.described(generator))
@@ -337,7 +347,7 @@ def test_networks_come_back_as_they_were_described(rng):
 
 
 def test_the_plane_shows_what_keras_decodes(visit, rng):
-    decoder = train_live.rebuilt(description("latent_plane")["decoder"])
+    decoder = rebuilt("latent_plane", "decoder")
     codes = rng.uniform(-3, 3, (50, 2)).astype("float32")
     expected = 1 / (1 + np.exp(-decoder.predict(codes, verbose=0).reshape(50, -1)))
     page = visit("live/latent_plane.html")
@@ -347,7 +357,7 @@ def test_the_plane_shows_what_keras_decodes(visit, rng):
 
 
 def test_the_walk_shows_what_keras_generates(visit, rng):
-    generator = train_live.rebuilt(description("latent_walk")["generator"])
+    generator = rebuilt("latent_walk", "generator")
     codes = rng.normal(size=(20, generator.input_shape[1])).astype("float32")
     expected = (generator.predict(codes, verbose=0).reshape(20, -1) + 1) / 2
     page = visit("live/latent_walk.html")
@@ -364,7 +374,7 @@ def test_the_game_moves_as_chapter_1_does(visit, rng, saturating):
     from helpers import chapters
 
     chapter = chapters.import_chapter("01_introduction")
-    players = {n: train_live.rebuilt(d) for n, d in description("game").items()}
+    players = {name: rebuilt("game", name) for name in ("generator", "discriminator")}
     generator, discriminator = players["generator"], players["discriminator"]
     loss = chapter.minimax_loss if saturating else chapter.non_saturating_loss
     step = chapter.make_step(generator, discriminator, loss, 1e-3, seed=7)
@@ -404,9 +414,9 @@ def test_the_game_is_played_by_keyboard(visit):
 
 def test_the_game_finds_the_real_numbers(visit):
     page = visit("live/game.html")
-    js = "() => { for (let i = 0; i < 2500; i++) advance(); draw(); return history.at(-1)[1]; }"
+    js = "() => { for (let i = 0; i < 1500; i++) advance(); draw(); return history.at(-1)[1]; }"
     assert page.evaluate("jensenShannon(smoothed(game.generator.forward(SHOWN_CODES)))") > 0.4
-    assert page.evaluate(js) < 0.03
+    assert page.evaluate(js) < 0.05
 
 
 def test_the_plane_follows_pointer_and_keys(visit):

@@ -65,12 +65,18 @@ def altered() -> list[str]:
 # What the front page says
 
 
+def first_sentence(text: str) -> str:
+    """Return the first sentence below the title of a Markdown text."""
+    below = re.sub(r"^# .*\n+", "", text)
+    return re.match(r"(.*?[.?!])?(?=\s|$)", below.replace("\n", " "))[0].strip()
+
+
 def card(page: pages.Page) -> dict:
     """Return what the front page says about a chapter.
 
     Its sentence, the cell with its picture and its results stand in the notebook's metadata under
-    ``book``. Without them the cell tagged ``readme-picture``, or the first picture, and the first
-    result have to do.
+    ``book``. Without them the first sentence, the cell tagged ``readme-picture`` or the first
+    picture, and the first result have to do.
     """
     metadata = page.notebook.metadata
     course, book = metadata.get("course", {}), metadata.get("book", {})
@@ -85,7 +91,7 @@ def card(page: pages.Page) -> dict:
         "number": page.name.split("/")[1][:2],
         "title": re.search(r"^# \d+ (.+)$", first, re.MULTILINE)[1],
         "page": page.name,
-        "sentence": book.get("sentence", ""),
+        "sentence": book.get("sentence") or first_sentence(first),
         "picture": file,
         "text": text,
         "label": label(names[0], found[names[0]]) if names else "",
@@ -157,11 +163,13 @@ def stage(folder: pathlib.Path) -> None:
     known = json.loads(evidence.read_text(encoding="utf-8")) if evidence.is_file() else {}
     loader = jinja2.FileSystemLoader(SOURCES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
+    told = {"cards": cards, "evidence": known, "files": listed()}
+    told["solutions"] = [path.stem for path in solutions]
     for path in sorted(SOURCES.rglob("*.jinja")):
         name = path.relative_to(SOURCES).as_posix()
         target = folder / name.removesuffix(".jinja")
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = templates.get_template(name).render(cards=cards, evidence=known)
+        text = templates.get_template(name).render(told)
         target.write_text(text + "\n", encoding="utf-8")
 
 

@@ -66,7 +66,9 @@ function animations() {
 
 // What is wider than the page scrolls in its own box; the keyboard must reach it.
 function boxes() {
-  const wide = "figure.picture, div.math, div.highlight pre, div.output pre, .scrolls, pre.mermaid";
+  const wide =
+    "figure.picture, div.math, div.highlight pre, div.output pre, .scrolls, pre.mermaid, " +
+    ".pst-scrollable-table-container";
   for (const box of document.querySelectorAll(wide)) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else if (box.matches(".scrolls, figure.picture")) box.removeAttribute("tabindex");
