@@ -20,7 +20,7 @@ import nbformat
 
 from helpers import chapters
 from tools import notebook
-from tools.source import cells, statements
+from tools.source import IMPORTS, bindings, cells, statements
 from tools.walk import Walk
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -127,7 +127,7 @@ def bundle(walk: Walk) -> str:
     }
     texts["docs/evidence.json"] = _evidence(walk.path.stem)
     for name, path in walk.chapters.items():
-        texts[f"notebooks/{name}.ipynb"] = _compact(_definitions(path))
+        texts[f"notebooks/{name}.ipynb"] = _compact(_definitions(path, walk.definitions[name]))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         _add(archive, "texts.json", json.dumps(texts, ensure_ascii=False, sort_keys=True).encode())
@@ -144,13 +144,17 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(member, content)
 
 
-def _definitions(path: pathlib.Path):
-    """Return a chapter with the code cells alone that define something: it is only imported."""
+def _definitions(path: pathlib.Path, names: set[str]):
+    """Return a chapter with the code cells alone that define one of these names, or import."""
     whole = _bare(nbformat.read(path, as_version=4))
     whole.cells = [
         cell
         for cell in notebook.code_cells(whole)
-        if any(map(chapters.is_definition, statements(cell.source)))
+        if any(
+            chapters.is_definition(s)
+            and (isinstance(s, IMPORTS) or names & set(bindings(ast.Module([s], []))))
+            for s in statements(cell.source)
+        )
     ]
     return whole
 

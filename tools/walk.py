@@ -247,7 +247,8 @@ class Walk:
         text = file.read_text(encoding="utf-8") if given is None else given
         return _module(key, text, file.suffix, package, profile)
 
-    def _hash(self, profile: str | None) -> str:
+    def _take(self, profile: str | None) -> tuple[dict[Path, Module], dict[Path, set[int]]]:
+        """Return all files, and the numbers of the statements of each that are reached."""
         modules = {key: self._read(key, profile) for key in self._files}
         taken, seen = defaultdict(set), set()
         todo = [(module, number) for module in modules.values() for number in module.effects]
@@ -276,6 +277,10 @@ class Walk:
                 if not isinstance(module.statements[number], IMPORTS):
                     for path in module.uses(number).paths_used:
                         reach(path)
+        return modules, taken
+
+    def _hash(self, profile: str | None) -> str:
+        modules, taken = self._take(profile)
         lines = []
         for key, numbers in sorted(taken.items()):
             lines += modules[key].lines(numbers)
@@ -284,6 +289,17 @@ class Walk:
                 content = file.read_bytes().replace(b"\r\n", b"\n")
                 lines.append(f"{file.name} is {hashlib.sha256(content).hexdigest()}")
         return sha256("\n".join(lines))
+
+    @functools.cached_property
+    def definitions(self) -> dict[str, set[str]]:
+        """{"04_dcgan": the names that are reached} for all chapters whose definitions are used."""
+        modules, taken = self._take(None)
+        reached = {}
+        for name, file in self.chapters.items():
+            key = (file.name,)
+            numbers = taken.get(key, set())
+            reached[name] = {n for n, where in modules[key].binds.items() if numbers & set(where)}
+        return reached
 
     @functools.cached_property
     def code(self) -> str:
