@@ -88,7 +88,7 @@ def tiny_gan(steps=40, size=32, seed=3):
     discriminator = chapter.build_discriminator((size, size, 1), width=2, widest=4, dense=4)
     gan = chapter.PictureGAN(generator, discriminator, seed)
     adam = [keras.optimizers.Adam(chapter.FallingRate(1e-3, steps)) for _ in range(2)]
-    gan.compile(*adam, run_eagerly=True)  # nothing is traced
+    gan.compile(*adam, jit_compile=False)
     return gan
 
 
