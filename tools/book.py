@@ -28,6 +28,7 @@ SOURCES = ROOT / "docs" / "book"
 TEXTS = ("docs/*.md", "benchmarks/README.md", "data/README.md")
 CITATION = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 REPOSITORY = re.search(r"^repository-code: (\S+)$", CITATION, re.MULTILINE)[1]
+LIVE = ("game", "latent_plane", "latent_walk")  # the live pages, in the order of the book
 MARK = ".buildinfo"  # Sphinx leaves it in a folder that it wrote
 
 
@@ -165,8 +166,11 @@ def stage(folder: pathlib.Path) -> None:
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
     told = {"cards": cards, "evidence": known, "files": listed()}
     told["solutions"] = [path.stem for path in solutions]
+    told["live"] = [page for page in LIVE if f"live/{page}.weights.js" in told["files"]]
     for path in sorted(SOURCES.rglob("*.jinja")):
         name = path.relative_to(SOURCES).as_posix()
+        if name.startswith("live/") and path.name.split(".")[0] not in told["live"]:
+            continue  # its weights are not made yet: tools/train_live.py
         target = folder / name.removesuffix(".jinja")
         target.parent.mkdir(parents=True, exist_ok=True)
         text = templates.get_template(name).render(told)
