@@ -3,9 +3,11 @@
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from scipy.spatial.distance import cdist
+from scipy.special import expit
 
 from helpers.simulate import mixtures
 from helpers.studies import diagnosis
@@ -77,46 +79,55 @@ class Toy(keras.Model):
         return {"gradient_norm": tf.norm(self.shift) * 3}
 
 
-def test_diagnostics_of_a_generator_that_jumps_from_mode_to_mode():
-    toy, mixture = Toy(), mixtures.Mixture(np.array([[1.0, 0], [2, 0], [3, 0], [9, 9]]), 0.1)
+def watch(diagnostics, real, steps, reports):
+    toy = Toy()
     toy.compile(jit_compile=False)
+    batches = tf.data.Dataset.from_tensors(real).repeat()
+    toy.fit(batches, epochs=reports, steps_per_epoch=steps, verbose=0, callbacks=[diagnostics])
+    return diagnostics
+
+
+def test_diagnostics_of_a_generator_that_jumps_from_mode_to_mode():
+    mixture = mixtures.Mixture(np.array([[1.0, 0], [2, 0], [3, 0], [9, 9]]), 0.1)
     real, unseen = np.float32([[5, 0], [7, 0]]), np.float32([[1, 0], [2, 0]])
-    found = diagnosis.train_with_diagnostics(
-        toy, real, unseen, mixture.modes, 4, steps=1, reports=3, seed=0
-    )
-    assert [row["modes"] for row in found.rows] == [1, 1, 1]
-    assert [row["mode_change"] for row in found.rows] == [0, 1, 1]
+    found = watch(diagnosis.GanDiagnostics(mixture.modes, 4, real, unseen), real, 1, 3)
+    assert [row["modes"] for row in found.rows] == [0.25] * 3
     np.testing.assert_allclose([row["gradient_norm"] for row in found.rows], [3, 6, 9])
-    np.testing.assert_allclose([row["logit_gap"] for row in found.rows], 6 - 1.5)
+    gap = expit([5, 7]).mean() - expit([1, 2]).mean()
+    np.testing.assert_allclose([row["confidence_gap"] for row in found.rows], gap, rtol=1e-5)
     assert [s.shape for s in found.samples] == [(256, 2)] * 3
     np.testing.assert_allclose(found.samples[1].mean(axis=0), [2, 0], atol=0.01)
     assert found.steps == [1, 2, 3]
 
 
+def test_a_mode_with_less_than_a_tenth_of_its_fair_share_is_not_found():
+    modes = np.repeat([0, 1, 2, 3], [60, 37, 2, 1])  # of 100 samples; a tenth of fair is 2.5
+    real = np.ones((1, 2), np.float32)
+    found = diagnosis.GanDiagnostics(lambda samples: modes, 4, real, real, count=100)
+    watch(found, real, 1, 1)
+    assert [row["modes"] for row in found.rows] == [0.5]
+    assert found.samples[0].shape == (100, 2)
+
+
 def trained(steps, reports):
-    toy, mixture = Toy(), mixtures.ring()
-    toy.compile(jit_compile=False)
-    points = mixture.sample(8, 0)
-    return diagnosis.train_with_diagnostics(
-        toy, points, points, mixture.modes, 8, steps, reports, seed=0
-    )
+    points = mixtures.ring().sample(8, 0)
+    diagnostics = diagnosis.GanDiagnostics(mixtures.ring().modes, 8, points, points)
+    return watch(diagnostics, points, steps, reports)
 
 
 @pytest.mark.parametrize("sign", sorted(diagnosis.SIGNS))
 def test_a_sheet_of_failures_shows_the_sign_and_early_and_late_samples(sign):
     provoked, cured = trained(5, 4), trained(5, 4)
+    case = {"sign": sign, "threshold": 0.25, "provoked": provoked, "cured": cured}
     drawn = []
-    diagnosis.plot_failures(
-        {"it fails": {"sign": sign, "provoked": provoked, "cured": cured}},
-        lambda ax, samples: drawn.append(samples),
-        early=2,
-    )
+    diagnosis.plot_failures({"it fails": case}, lambda ax, samples: drawn.append(samples), early=2)
     curve, *panels = plt.gcf().axes
     assert curve.get_title() == "it fails" and curve.get_xlabel() == "training step"
     assert curve.get_ylabel() == diagnosis.SIGNS[sign]
     for line, found in zip(curve.lines, (provoked, cured), strict=False):
         np.testing.assert_array_equal(line.get_xdata(), [5, 10, 15, 20])
         np.testing.assert_allclose(line.get_ydata(), [row[sign] for row in found.rows])
+    np.testing.assert_array_equal(curve.lines[2].get_ydata(), [0.25, 0.25])
     assert [ax.get_title() for ax in panels] == [
         "provoked, step 10", "cured, step 10", "provoked, step 20", "cured, step 20"
     ]  # fmt: skip
@@ -126,17 +137,18 @@ def test_a_sheet_of_failures_shows_the_sign_and_early_and_late_samples(sign):
     plt.close("all")
 
 
-def test_images_are_turned_into_symmetric_floats(rng):
-    toy = Toy()
-    toy.compile(jit_compile=False)
-    seen = []
-    toy.discriminator = lambda x, training: seen.append(x.numpy()) or tf.reshape(x, (len(x), -1))
-    images = rng.integers(0, 256, (5, 28, 28, 1), np.uint8)
-    diagnosis.train_with_diagnostics(
-        toy, images, images[:3], lambda s: np.zeros(len(s), int), 1, 1, 1, seed=0
-    )
-    assert [x.shape for x in seen] == [(5, 28, 28, 1), (3, 28, 28, 1)]
-    np.testing.assert_allclose(seen[0], images / 127.5 - 1, atol=1e-6)
+def test_a_table_of_alarms_is_drawn_with_its_shares(monkeypatch):
+    told = []
+    monkeypatch.setattr(diagnosis.plots, "show", told.append)
+    table = pd.DataFrame({"few": [1.0, 0.0], "loud": [0.5, 0.0]}, index=["made", "cured"])
+    diagnosis.plot_alarms({"ring": table, "MNIST": table * 0})
+    left, right = plt.gcf().axes
+    assert [ax.get_title() for ax in (left, right)] == ["ring", "MNIST"]
+    assert [text.get_text() for text in left.texts] == ["100%", "50%", "0%", "0%"]
+    assert [text.get_text() for text in left.get_yticklabels()] == ["made", "cured"]
+    assert [text.get_text() for text in right.get_xticklabels()] == ["few", "loud"]
+    assert "ring, made: few 100%, loud 50%; ring, cured: no alarm" in told[0]
+    plt.close("all")
 
 
 def test_nearer_to_training_against_all_distances(rng):
