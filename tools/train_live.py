@@ -55,7 +55,7 @@ def latent_plane(part: float) -> tuple[dict, int]:
 
 
 def latent_walk(part: float) -> tuple[dict, int]:
-    """Return the generator of chapter 4's plain DCGAN with the average of its weights, and its training steps."""
+    """Return the averaged generator of chapter 4's plain DCGAN, and its training steps."""
     chapter = prepared("04_dcgan")
     epochs = max(1, round(72 * part))
     vars(chapter).update(steps=3600, report=50)
