@@ -33,5 +33,6 @@ html_extra_path = []  # tools/book.py names the folder
 html_css_files = ["book.css"]
 html_js_files = [("book.js", {"defer": "defer"})]
 html_copy_source = False
+html_show_search_summary = False  # it would fetch pages, which browsers refuse from file://
 html_last_updated_fmt = None
 templates_path = [str(HERE / "templates")]
