@@ -73,7 +73,6 @@ NOT_EXECUTED_SINCE = {
     "solutions/02_autoencoder",
     "solutions/03_vanilla_gan",
     "solutions/04_dcgan",
-    "solutions/05_training_and_evaluation",
     "solutions/06_progressive_gan",
     "solutions/07_semi_supervised_gan",
     "solutions/08_conditional_gan",
