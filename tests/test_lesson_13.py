@@ -87,8 +87,10 @@ def tiny_gan(steps=40, size=32, seed=3):
     generator = chapter.build_generator(4, (size, size, 1), width=2, widest=4)
     discriminator = chapter.build_discriminator((size, size, 1), width=2, widest=4, dense=4)
     gan = chapter.PictureGAN(generator, discriminator, seed)
-    adam = [keras.optimizers.Adam(chapter.FallingRate(1e-3, steps)) for _ in range(2)]
-    gan.compile(*adam, jit_compile=False)
+    rate = chapter.chapter4.FallingRate(1e-3, steps)
+    adam = [keras.optimizers.Adam(rate) for _ in range(2)]
+    losses = chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss
+    gan.compile(*adam, losses=losses, jit_compile=False)
     return gan
 
 
@@ -97,13 +99,13 @@ def test_the_price_of_the_slope_against_a_linear_discriminator(rng):
     image = keras.Input((6, 6, 1))
     linear = keras.layers.Dense(1)
     gan.discriminator = keras.Model(image, linear(keras.layers.Flatten()(image)))
-    price = gan.slope_price(tf.constant(rng.normal(size=(5, 6, 6, 1)), tf.float32))
+    price = gan.penalty(tf.constant(rng.normal(size=(5, 6, 6, 1)), tf.float32))
     expected = gan.every * gan.gamma / 2 * np.sum(linear.kernel.numpy() ** 2)
     assert float(price) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_rate_falls_over_the_second_half():
-    rate = chapter.FallingRate(0.1, 100)
+    rate = chapter.chapter4.FallingRate(0.1, 100)
     assert [round(float(rate(step)), 4) for step in (0, 50, 75, 100, 120)] == [
         0.1, 0.1, 0.05, 0.0, 0.0,
     ]  # fmt: skip

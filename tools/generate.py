@@ -47,18 +47,10 @@ def load(folder: str):
 
 
 def walk_between(stops):
-    """Return the codes of a walk from stop to stop and back to the first, on their sphere."""
-    import numpy as np
+    """Return the codes of chapter 13's walk from stop to stop and back to the first."""
+    from helpers import chapters
 
-    parts = []
-    lengths = np.linalg.norm(stops, axis=1)
-    for i in range(len(stops)):
-        a, b = stops[i], stops[(i + 1) % len(stops)]
-        for share in np.arange(FRAMES) / FRAMES:
-            code = (1 - share) * a + share * b
-            length = (1 - share) * lengths[i] + share * lengths[(i + 1) % len(stops)]
-            parts.append(code / np.linalg.norm(code) * length)
-    return np.stack(parts).astype("float32")
+    return chapters.import_chapter("13_your_pictures").walk(stops, FRAMES).astype("float32")
 
 
 def free_path(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -68,25 +60,17 @@ def free_path(folder: pathlib.Path, name: str) -> pathlib.Path:
     return folder / name
 
 
-def pixels(images):
-    """Return pictures in [0, 1] as bytes."""
-    import numpy as np
-
-    return np.asarray(np.clip(images, 0, 1) * 255 + 0.5, np.uint8)
-
-
 def save_pictures(generator, count: int, seed: int, folder: pathlib.Path) -> None:
     """Write count PNG files."""
-    import numpy as np
-    from PIL import Image
+    from helpers.studies import keeping
 
     latent = codes(count, generator.input_shape[-1], seed)
     width = max(4, len(str(count)))
     paths = [free_path(folder, f"{n:0{width}d}.png") for n in range(1, count + 1)]
     for start in range(0, count, 100):
-        made = pixels(generator(latent[start : start + 100], training=False))
+        made = generator(latent[start : start + 100], training=False).numpy()
         for path, image in zip(paths[start:], made, strict=False):
-            Image.fromarray(np.squeeze(image)).save(path)
+            path.write_bytes(keeping.png(image))
 
 
 def save_walk(generator, stops: int, seed: int, path: pathlib.Path) -> None:

@@ -46,14 +46,8 @@ def folder(keep) -> pathlib.Path:
     return path
 
 
-def readable(path: pathlib.Path) -> str:
-    """Return a folder's name as it can be printed: from the course's root where it lies there."""
-    root = RUNS.parents[1]
-    inside = path.is_relative_to(root)
-    return path.relative_to(root).as_posix() if inside else path.name
-
-
-def _png(image) -> bytes:
+def png(image) -> bytes:
+    """Return a picture (h, w, 1 or 3) in [0, 1] as the bytes of a PNG file."""
     pixels = np.squeeze(np.asarray(np.clip(image, 0, 1) * 255 + 0.5, np.uint8))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
@@ -77,8 +71,8 @@ def store(path: pathlib.Path, generator: keras.Model, samples, walk, facts: dict
     generator.save(path / "generator.keras")
     generator.export(path / "saved_model", verbose=False)
     for number, image in enumerate(samples, 1):
-        files.write_whole(path / "pictures" / f"{number:02d}.png", _png(image))
-    files.write_whole(path / "sheet.png", _png(plots.tile(samples)))
+        files.write_whole(path / "pictures" / f"{number:02d}.png", png(image))
+    files.write_whole(path / "sheet.png", png(plots.tile(samples)))
     files.write_whole(path / "walk.gif", plots.gif(walk))
     files.write_whole(path / "card.md", card(facts).encode("utf-8"))
     return ["generator.keras", "saved_model", "pictures", "sheet.png", "walk.gif", "card.md"]
