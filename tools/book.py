@@ -20,14 +20,13 @@ import tempfile
 import jinja2
 import nbformat
 
-from tools import pages
+from tools import evidence, pages
+from tools.address import COLAB, GITHUB
 from tools.report import duration, label
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "docs" / "book"
 TEXTS = ("docs/*.md", "benchmarks/README.md", "data/README.md")
-CITATION = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-REPOSITORY = re.search(r"^repository-code: (\S+)$", CITATION, re.MULTILINE)[1]
 LIVE = ("game", "latent_plane", "latent_walk")  # the live pages, in the order of the book
 MARK = ".buildinfo"  # Sphinx leaves it in a folder that it wrote
 
@@ -114,7 +113,7 @@ def linker(place: pathlib.PurePosixPath, staged: set[str]):
         relative = absolute.relative_to(ROOT).as_posix() if inside else ""
         if relative in staged or not absolute.exists() or absolute.suffix == ".png":
             return target
-        return f"{REPOSITORY}/blob/main/{relative}{hash_}{part}"
+        return f"{GITHUB}/{relative}{hash_}{part}"
 
     return linked
 
@@ -122,11 +121,10 @@ def linker(place: pathlib.PurePosixPath, staged: set[str]):
 def files_of(name: str) -> str:
     """Return the line under a chapter's title: its notebook and its version for Colab."""
     file = name.split("/")[1] + ".ipynb"
-    address = REPOSITORY.replace("https://github.com", "https://colab.research.google.com/github")
     return (
         f'<p class="files">As a file: <a href="{file}" download>the notebook</a>, '
         f'<a href="../colab/{file}" download>the version for Colab</a> '
-        f'(<a href="{address}/blob/main/colab/{file}">open it in Colab</a>)</p>'
+        f'(<a href="{COLAB}/{file}">open it in Colab</a>)</p>'
     )
 
 
@@ -160,11 +158,9 @@ def stage(folder: pathlib.Path) -> None:
         for path in (ROOT / name).glob("[0-9][0-9]_*.ipynb"):
             shutil.copy(path, extra / name)
     shutil.copytree(SOURCES / "live", extra / "live", ignore=shutil.ignore_patterns("*.jinja"))
-    evidence = ROOT / "docs" / "evidence.json"
-    known = json.loads(evidence.read_text(encoding="utf-8")) if evidence.is_file() else {}
     loader = jinja2.FileSystemLoader(SOURCES)
     templates = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
-    told = {"cards": cards, "evidence": known, "files": listed()}
+    told = {"cards": cards, "evidence": evidence.read(ROOT), "files": listed()}
     told["solutions"] = [path.stem for path in solutions]
     told["live"] = [page for page in LIVE if f"live/{page}.weights.js" in told["files"]]
     for path in sorted(SOURCES.rglob("*.jinja")):

@@ -12,22 +12,18 @@ import io
 import json
 import lzma
 import pathlib
-import re
 import sys
 import zipfile
 
 import nbformat
 
 from helpers import chapters
-from tools import notebook
+from tools import evidence, notebook
+from tools.address import BRANCH, COLAB, GITHUB, REPOSITORY
 from tools.source import IMPORTS, bindings, cells, statements
 from tools.walk import Walk
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The one place where the address of the repository stands.
-CITATION = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-REPOSITORY = re.search(r"^repository-code: https://github\.com/(\S+)$", CITATION, re.M)[1]
-BRANCH = "main"
 # Packages that Colab may lack, and the module by which each is known.
 OPTIONAL = {
     "adversarial-robustness-toolbox": "art",
@@ -70,11 +66,8 @@ print("A GPU is there: profile gpu." if gpu else "No GPU: profile laptop.")"""
 
 def badge(name: str) -> str:
     """Return the Markdown of the badge that opens a chapter in Colab."""
-    address = (
-        f"https://colab.research.google.com/github/{REPOSITORY}/blob/{BRANCH}/colab/{name}.ipynb"
-    )
     picture = "https://colab.research.google.com/assets/colab-badge.svg"
-    return f"[![Open in Colab]({picture})]({address})"
+    return f"[![Open in Colab]({picture})]({COLAB}/{name}.ipynb)"
 
 
 def _weights(walk: Walk) -> list[str]:
@@ -111,8 +104,7 @@ def _measured(walk: Walk) -> set[str]:
 
 def _evidence(name: str) -> str:
     """Return what is known of a chapter's other seeds, as the table looks it up."""
-    path = ROOT / "docs" / "evidence.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = evidence.read(ROOT)
     return json.dumps({name: known[name]} if name in known else {})
 
 
@@ -166,7 +158,7 @@ def _compact(made) -> str:
 
 def _linked(text: str) -> str:
     """Let links to files of the repository lead there: in Colab they have no folder around them."""
-    return text.replace("](../", f"](https://github.com/{REPOSITORY}/blob/{BRANCH}/")
+    return text.replace("](../", f"]({GITHUB}/")
 
 
 def _bare(source):
