@@ -21,6 +21,7 @@ GIF = re.compile(r'<img[^>]*?src="data:image/gif;base64,([^"]+)"[^>]*>')
 WIDTH = re.compile(r"width:\s*(\d+)px")
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
+TITLE = re.compile(r"^(?=## )", re.MULTILINE)  # before the title of an exercise
 SOLUTION = re.compile(r"`(solutions/[\w.]+\.ipynb)`")
 SCROLLS = '<div class="scrolls" role="region" aria-label="{}" tabindex="0">{}</div>'
 MOMENTS = 6  # of an animation, in its still strip
@@ -184,8 +185,15 @@ def text_of_page(text: str, linked) -> str:
 
 def fold_answers(solutions) -> None:
     """Fold what stands below each exercise's title, so that a reader can try first."""
-    cells, opened = [], False
+    parts = []
     for cell in solutions.cells:
+        texts = TITLE.split(cell.source) if cell.cell_type == "markdown" else []
+        if len(texts) < 2:
+            parts.append(cell)
+        else:  # a title may also follow what closes the exercise before
+            parts += [nbformat.v4.new_markdown_cell(text) for text in texts if text.strip()]
+    cells, opened = [], False
+    for cell in parts:
         starts = cell.cell_type == "markdown" and cell.source.startswith("## ")
         if starts and opened:
             cells.append(nbformat.v4.new_markdown_cell("</details>"))
