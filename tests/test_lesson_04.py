@@ -230,12 +230,20 @@ def test_a_moved_code_stays_on_its_sphere_and_goes_the_way_it_was_told(rng):
 
 @pytest.mark.slow
 def test_a_folder_of_checkpoints_may_hold_a_finished_training(tmp_path):
-    """Run the notebook twice with one folder: the second run only loads, and measures the same."""
+    """Run the notebook twice with one folder: the second run only loads, and measures the same.
+
+    Up to the cell that measures: what comes after it keeps no checkpoints.
+    """
+    short = nbformat.read(PATH, as_version=4)
+    (last,) = (i for i, cell in enumerate(short.cells) if '\n    "fid",\n' in cell.source)
+    short.cells = short.cells[: last + 1]
+    nbformat.write(short, tmp_path / "short.ipynb")
     found = []
     for name in ("first", "second"):
         out = tmp_path / f"{name}.ipynb"
         papermill.execute_notebook(
-            str(PATH), str(out), {"profile": "smoke", "checkpoints": str(tmp_path / "gan")},
+            str(tmp_path / "short.ipynb"), str(out),
+            {"profile": "smoke", "checkpoints": str(tmp_path / "gan")},
             cwd=str(PATH.parent), kernel_name="python3", progress_bar=False,
             execution_timeout=900,
         )  # fmt: skip

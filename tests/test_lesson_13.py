@@ -258,7 +258,7 @@ def test_a_folder_is_read_with_the_folders_in_it(tmp_path, rng):
     (tmp_path / "notes.txt").write_text("no picture")
     found = collection.read(tmp_path, 32)
     assert found.images.shape == (2, 32, 32, 3) and found.sizes == [(30, 30), (30, 40)]
-    assert "2 pictures in colour; 1 files were left out" in found.describe()
+    assert "2 pictures in colour; 1 file was left out" in found.describe()
     assert "of 1 only the square" in found.describe()
     with pytest.raises(files.DataError, match="has 1 usable pictures: put 2 or more"):
         collection.read(tmp_path / "a", 32)

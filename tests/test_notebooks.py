@@ -55,6 +55,9 @@ RESULTS = {
     "12_what_comes_next": {
         "detector_accuracy", "detector_accuracy_unseen_gan", "ragan_fid", "style_fid",
         "diffusion_fid", "dcgan_fid"},
+    "13_your_pictures": {
+        "kid_left_out", "kid_left_out_se", "kid_shrunk_half", "kid_shrunk_quarter",
+        "kid_two_halves", "copied_share", "distinct_neighbours"},
 }  # fmt: skip
 MAY_MISS = {  # see the chapters
     "05_training_and_evaluation": {"grid25_high_quality", "losses_that_reach_both"},

@@ -42,10 +42,12 @@ class Collection:
         cropped = sum(width != height for width, height in self.sizes)
         kind = "grey" if self.images.shape[-1] == 1 else "colour"
         side = f"{self.images.shape[1]} x {self.images.shape[2]}"
+        without = "1 file was" if len(self.left_out) == 1 else f"{len(self.left_out)} files were"
+        middle = f"; of {cropped} only the square in the middle is used" if cropped else ""
         return (
-            f"{len(self.images)} pictures in {kind}; {len(self.left_out)} files were left out.\n"
+            f"{len(self.images)} pictures in {kind}; {without} left out.\n"
             f"Their sizes in pixels: {', '.join(shown)}.\n"
-            f"All are scaled to {side}; of {cropped} only the square in the middle is used."
+            f"All are scaled to {side}{middle}."
         )
 
 
