@@ -174,6 +174,25 @@ def evidence(run: Run | None = None) -> dict[str, dict]:
     return chapter["results"] if same else {}
 
 
+def varied(option: str) -> dict[str, dict]:
+    """Return what other values of one option gave for this chapter, else run as it is now.
+
+    Args:
+        option: the name of one of the chapter's own parameters.
+
+    Returns:
+        {value, as text: {name: {"mean", "sd", "n", "values"}}} as ``tools/evidence.py --vary``
+        writes it; {} where there is none.
+    """
+    try:
+        chapter = json.loads(EVIDENCE.read_text(encoding="utf-8"))[_run.chapter]
+    except (OSError, ValueError, KeyError):
+        return {}
+    options = json.loads(json.dumps(_run.options, default=str))
+    same = chapter["profile"] == _run.profile and chapter["options"] == options
+    return chapter.get("varied", {}).get(option, {}) if same else {}
+
+
 def prediction_interval(mean: float, sd: float, n: int, sure: float = SURE) -> tuple[float, float]:
     """Return where one more seed's value lies with this probability, after n >= 2 of them.
 

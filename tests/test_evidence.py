@@ -51,6 +51,33 @@ def test_evidence_is_written_read_and_checked(root, scheduler, capsys, monkeypat
     assert "Not of today's code: 01_one, 02_two" in capsys.readouterr().out
 
 
+def test_other_values_of_an_option_stand_beside_the_seeds(root, scheduler, monkeypatch, capsys):
+    path = chapter(root, "01_one", "experiment.record('gain', seed + (limit or 100))")
+    edit(path, "seed = 0", "seed = 0\\nlimit = None")
+    common = ["--root", str(root), "--scheduler", scheduler, "--chapters", "01", "--seeds", "0"]
+    assert evidence.main([*common, "1", "--vary", "limit=6,20"]) == 0
+    assert evidence.main([*common, "1"]) == 0
+    assert evidence.main([*common, "--vary", "limit=7"]) == 0
+    assert "01_one, limit = 20" in capsys.readouterr().out
+    one = evidence.read(root)["01_one"]
+    assert (one["options"], one["seeds"]) == ({"limit": None}, [0, 1])
+    assert one["results"]["gain"]["values"] == {"0": 100, "1": 101}
+    found = {value: results["gain"]["values"] for value, results in one["varied"]["limit"].items()}
+    assert found == {"6": {"0": 6, "1": 7}, "20": {"0": 20, "1": 21}, "7": {"0": 7}}
+
+    monkeypatch.setattr(experiment, "EVIDENCE", root / "docs" / "evidence.json")
+    monkeypatch.setattr(experiment, "_run", experiment.Run("laptop", 5, "01_one", {"limit": None}))
+    assert experiment.varied("limit") == one["varied"]["limit"]
+    assert experiment.varied("size") == {}
+    monkeypatch.setattr(experiment, "_run", experiment.Run("laptop", 5, "01_one", {"limit": 6}))
+    assert experiment.varied("limit") == {}
+
+    edit(path, "limit or 100", "limit or 200")
+    assert evidence.main([*common, "--vary", "limit=9"]) == 0
+    one = evidence.read(root)["01_one"]
+    assert list(one["varied"]["limit"]) == ["9"] and one["results"] == {}  # nothing of old code
+
+
 def test_a_chapter_that_fails_leaves_the_old_entry(root, scheduler):
     chapter(root, "01_one", "assert seed == 0")
     command = ["--root", str(root), "--scheduler", scheduler, "--seeds"]

@@ -195,6 +195,90 @@ def test_the_average_follows_its_formula():
         np.testing.assert_allclose(average, mine, rtol=1e-4, atol=1e-6)
 
 
+# The recipe for garments: a hidden layer and R1
+
+
+def regularised(kind=chapter.CGAN, gamma=None):
+    """A small GAN of this kind on the discriminator with a hidden layer."""
+    experiment.start("smoke", 5)
+    keras.utils.set_random_seed(5)
+    generator = chapter.build_generator(4, width=8)
+    discriminator = chapter.build_comparing_discriminator(SHAPE, width=4, hidden=6)
+    options = {} if gamma is None else {"gamma": gamma}
+    gan = kind(generator, discriminator, 5, decay=0.9, **options)
+    adam = [keras.optimizers.SGD(1e-2) for _ in range(2)]
+    losses = (chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss)
+    gan.compile(*adam, losses=losses, jit_compile=False)
+    return gan
+
+
+def test_the_hidden_layer_stands_before_both_answers(rng):
+    discriminator = chapter.build_comparing_discriminator(SHAPE, width=4, hidden=6)
+    images, labels = pictures(5, rng), rng.integers(0, 10, 5)
+    label = chapter.one_hot(labels)
+    phi = features_of(discriminator, images, label)
+    assert phi.shape == (5, 6)
+    psi, v = discriminator.get_layer("psi"), discriminator.get_layer("V").kernel.numpy()
+    by_hand = phi @ psi.kernel.numpy() + psi.bias.numpy()
+    by_hand[:, 0] += [v[c] @ phi[n] for n, c in enumerate(labels)]
+    logits, class_logits = discriminator([images, label])
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-4, atol=1e-5)
+    named = discriminator.get_layer("classes")
+    expected = phi @ named.kernel.numpy() + named.bias.numpy()
+    np.testing.assert_allclose(class_logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_r1_against_differences_of_the_logit(rng):
+    """The slope of each of the 784 pixels from two logits, one image at a time."""
+    gan = regularised(chapter.RegularisedCGAN, gamma=3.0)
+    images, label = pictures(2, rng), chapter.one_hot([4, 7])
+    squared_lengths = []
+    for image, row in zip(images, label, strict=True):
+        moves = 1e-2 * np.eye(784, dtype=np.float32).reshape(784, *SHAPE)
+        rows = np.repeat(row[None], 784, axis=0)
+        up, _ = gan.discriminator([image + moves, rows])
+        down, _ = gan.discriminator([image - moves, rows])
+        slopes = (np.asarray(up, float) - np.asarray(down, float)) / 2e-2
+        squared_lengths.append(np.sum(slopes**2))
+    expected = 3.0 / 2 * np.mean(squared_lengths)
+    assert float(gan.r1(tf.constant(images), label)) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_penalty_comes_in_every_eighth_step(rng):
+    gan = regularised(chapter.RegularisedCGAN, gamma=3.0)
+    images, label = tf.constant(pictures(2, rng)), tf.constant(chapter.one_hot([4, 7]))
+    once = float(gan.r1(images, label))
+    due = []
+    for step in range(17):
+        gan.discriminator_optimizer.iterations.assign(step)
+        due.append(float(gan.penalty(images, label)))
+    np.testing.assert_allclose(due, [8 * once if step % 8 == 0 else 0 for step in range(17)])
+
+
+def test_without_gamma_the_step_is_that_of_the_plain_game():
+    plain, free = regularised(), regularised(chapter.RegularisedCGAN, gamma=0.0)
+    pulled = regularised(chapter.RegularisedCGAN, gamma=50.0)
+    for gan in (plain, free, pulled):
+        fit(gan, 3)
+    for networks in ("generator", "discriminator", "average"):
+        mine = getattr(free, networks).get_weights()
+        for a, b in zip(mine, getattr(plain, networks).get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    weights = zip(plain.discriminator.weights, pulled.discriminator.weights, strict=True)
+    assert any(np.abs(a.numpy() - b.numpy()).max() > 1e-6 for a, b in weights)
+
+
+def test_r1_makes_the_discriminator_flatter():
+    slopes = []
+    for gamma in (0.0, 50.0):
+        gan = regularised(chapter.RegularisedCGAN, gamma=gamma)
+        fit(gan, 40)
+        real = tf.constant(IMAGES / np.float32(127.5) - 1)
+        gan.gamma = 2.0
+        slopes.append(float(gan.r1(real, tf.constant(chapter.one_hot(LABELS)))))
+    assert slopes[1] < 0.7 * slopes[0]
+
+
 def test_blend_is_a_mixture_of_two_classes():
     rows = chapter.blend(3, 8, [0, 0.25, 1])
     np.testing.assert_allclose(rows.sum(axis=1), 1)

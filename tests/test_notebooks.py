@@ -41,7 +41,8 @@ RESULTS = {
     "07_semi_supervised_gan": {
         "accuracy_100_labels", "accuracy_100_labels_sd", "accuracy_100_labels_supervised",
         "accuracy_100_labels_consistency_only", "ood_auroc", "ece"},
-    "08_conditional_gan": {"class_accuracy", "intra_class_recall", "class_accuracy_fashion",
+    "08_conditional_gan": {"class_accuracy", "intra_class_recall", "recall_of_real",
+                           "class_accuracy_fashion", "intra_class_recall_fashion",
                            "tstr_accuracy"},
     "09_cyclegan": {
         "target_domain_share", "psnr_gain_over_identity_db", "psnr_gain_over_colour_transfer_db",

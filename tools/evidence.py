@@ -1,12 +1,14 @@
 """What several seeds show: run chapters under laptop for each seed, and keep it in docs/.
 
     python -m tools.evidence --chapters 07 --seeds 0 1 2 3 4
+    python -m tools.evidence --chapters 13 --seeds 0 --vary limit=60,200
     python -m tools.evidence --check        which entries are not of today's code
 
 A notebook trains one seed, the reader's. docs/evidence.json holds beside it, for each result, mean,
 standard deviation and the value of every seed; ``experiment.table()`` shows them where profile and
-options are the same. Runs that have finished are kept, also after a kill; other chapters' entries
-stay as they are.
+options are the same. What other values of one option give (``--vary``) stands beside it, for the
+chapter to draw (``experiment.varied``). Runs that have finished are kept, also after a kill; other
+chapters' entries stay as they are.
 """
 
 import argparse
@@ -36,17 +38,15 @@ def stale(root: pathlib.Path = ROOT) -> list[str]:
     return found
 
 
-def entry(chapter: dict, options: dict) -> dict:
-    """Return a chapter's entry of docs/evidence.json.
+def results_of(runs: list[dict]) -> dict[str, dict]:
+    """Return for each result of some runs of one chapter mean, spread and the value of each seed.
 
     Args:
-        chapter: its entry of results.json, from a sweep over seeds.
-        options: the chapter's own parameters and their values.
+        runs: of the chapter's entry of results.json, from a sweep over seeds.
     """
-    runs = {str(run["seed"]): run for run in chapter["runs"]}
     results = {}
-    for name, first in chapter["results"].items():
-        values = {seed: run["results"][name]["value"] for seed, run in runs.items()
+    for name, first in runs[0]["results"].items():
+        values = {str(run["seed"]): run["results"][name]["value"] for run in runs
                   if name in run["results"]}  # fmt: skip
         numbers = list(values.values())
         results[name] = {
@@ -58,17 +58,38 @@ def entry(chapter: dict, options: dict) -> dict:
             "n": len(numbers),
             "values": values,
         }
-    return {
-        "profile": PROFILE,
-        "options": options,
-        "seeds": [run["seed"] for run in chapter["runs"]],
-        "computes_sha256": chapter["runs"][0]["computes_sha256"],
-        "versions": chapter["versions"],
-        "results": results,
-    }
+    return results
 
 
-def collect(root: pathlib.Path, out: pathlib.Path, chapters: list[str]) -> list[str]:
+def entry(chapter: dict, options: dict, known: dict, vary: str | None = None) -> dict:
+    """Return a chapter's entry of docs/evidence.json.
+
+    Args:
+        chapter: its entry of results.json, from a sweep over seeds.
+        options: the chapter's own parameters and their values.
+        known: the entry of before, of which today's code keeps what this sweep did not make.
+        vary: the parameter that was swept over too; the results of each of its values are kept.
+    """
+    runs = chapter["runs"]
+    made = {"computes_sha256": runs[0]["computes_sha256"], "options": options}
+    if any(known.get(key) != value for key, value in made.items()):
+        known = {}
+    made |= {"profile": PROFILE, "versions": chapter["versions"]}
+    if vary is None:
+        made |= {"seeds": [run["seed"] for run in runs], "results": results_of(runs)}
+        return {"varied": {}} | known | made
+    groups = {}
+    for run in runs:
+        groups.setdefault(str(run["parameters"][vary]), []).append(run)
+    found = {value: results_of(group) for value, group in groups.items()}
+    varied = known.get("varied", {})
+    varied = varied | {vary: varied.get(vary, {}) | found}
+    return {"seeds": [], "results": {}} | known | made | {"varied": varied}
+
+
+def collect(
+    root: pathlib.Path, out: pathlib.Path, chapters: list[str], vary: str | None = None
+) -> list[str]:
     """Put what a run over seeds gave into docs/evidence.json; return the chapters that failed."""
     from tools import jobs, notebook, report
 
@@ -79,8 +100,13 @@ def collect(root: pathlib.Path, out: pathlib.Path, chapters: list[str]) -> list[
             continue
         parameters = notebook.parameters(jobs.read(path))
         options = {k: v for k, v in parameters.items() if k not in ("profile", "seed")}
-        known[path.stem] = entry(found[path.stem], options)
-        _print(path.stem, known[path.stem]["results"])
+        made = entry(found[path.stem], options, known.get(path.stem, {}), vary)
+        known[path.stem] = made
+        if vary is None:
+            _print(path.stem, made["results"])
+        else:
+            for value, results in made["varied"][vary].items():
+                _print(f"{path.stem}, {vary} = {value}", results)
     (root / "docs").mkdir(exist_ok=True)
     text = json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False)
     report.write_atomically(root / "docs" / "evidence.json", text + "\n")
@@ -111,6 +137,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="run nothing; exit 1 when stale")
     parser.add_argument("--chapters", nargs="+", default=[], help="numbers or names (default: all)")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2", "3", "4"])
+    parser.add_argument("--vary", metavar="NAME=A,B", help="values of one option of a chapter")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="a dask cluster at tcp://...")
     parser.add_argument("--workers", default="1", help="runs at a time (default 1)")
     parser.add_argument("--root", type=pathlib.Path, default=ROOT, help="the repository")
@@ -126,12 +153,14 @@ def main(arguments: list[str]) -> int:
     command = ["--root", str(args.root), "--profile", PROFILE, "--out", str(out)]
     command += ["--changed", "computes", "--workers", args.workers]
     command += ["--sweep", f"seed={','.join(args.seeds)}"]
+    command += ["--sweep", args.vary] if args.vary else []
     command += ["--chapters", *args.chapters] if args.chapters else []
     command += ["--scheduler", args.scheduler] if args.scheduler else []
     code = run.main(command)
     if code > 1:  # the run did not start, or was stopped
         return code
-    return int(bool(collect(args.root, out, args.chapters)))
+    vary = args.vary.split("=")[0] if args.vary else None
+    return int(bool(collect(args.root, out, args.chapters, vary)))
 
 
 if __name__ == "__main__":
