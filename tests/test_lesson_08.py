@@ -241,7 +241,9 @@ def test_r1_against_differences_of_the_logit(rng):
         slopes = (np.asarray(up, float) - np.asarray(down, float)) / 2e-2
         squared_lengths.append(np.sum(slopes**2))
     expected = 3.0 / 2 * np.mean(squared_lengths)
-    assert float(gan.r1(tf.constant(images), tf.constant(label))) == pytest.approx(expected, rel=0.02)
+    assert float(gan.r1(tf.constant(images), tf.constant(label))) == pytest.approx(
+        expected, rel=0.02
+    )
 
 
 def test_the_penalty_comes_in_every_eighth_step(rng):
