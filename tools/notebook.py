@@ -16,7 +16,7 @@ from PIL import Image
 
 RESULTS = "application/vnd.course.results+json"
 INJECTED = "injected-parameters"
-LARGE_PICTURE = 150_000  # characters of base64
+LARGE_PICTURE = 100_000  # characters of base64
 KEPT_METADATA = ("kernelspec", "language_info", "course", "book")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"(<[\w.]+(?: object)?) at 0x[0-9a-f]+")
