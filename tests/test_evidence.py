@@ -78,6 +78,21 @@ def test_other_values_of_an_option_stand_beside_the_seeds(root, scheduler, monke
     assert list(one["varied"]["limit"]) == ["9"] and one["results"] == {}  # nothing of old code
 
 
+def test_a_result_need_not_be_in_the_first_run():
+    told = {"label": "", "unit": "", "difference": False}
+    a, later, b = (told | {"value": value} for value in (1, 3, 5))
+    runs = [{"seed": 0, "results": {"a": a}}, {"seed": 1, "results": {"a": later, "b": b}}]
+    found = evidence.results_of(runs)
+    assert found["a"]["values"] == {"0": 1, "1": 3} and found["b"]["values"] == {"1": 5}
+
+
+@pytest.mark.parametrize("vary", ["limit=6 size=8", "limit", "limit=6,6"])
+def test_what_cannot_be_varied_is_said_before_anything_runs(root, vary, capsys):
+    with pytest.raises(SystemExit):
+        evidence.main(["--root", str(root), "--vary", vary])
+    assert "--vary takes one option and its values" in capsys.readouterr().err
+
+
 def test_a_chapter_that_fails_leaves_the_old_entry(root, scheduler):
     chapter(root, "01_one", "assert seed == 0")
     command = ["--root", str(root), "--scheduler", scheduler, "--seeds"]

@@ -107,14 +107,19 @@ def test_the_auxiliary_classifier_never_sees_the_label():
     assert logits.shape == (2, 1) and class_logits.shape == (2, 10)
 
 
+def compiled(gan, rates=(1e-2, 1e-2)):
+    """The same GAN with plain gradient descent at these rates and chapter 3's losses."""
+    optimizers = [keras.optimizers.SGD(rate) for rate in rates]
+    losses = (chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss)
+    gan.compile(*optimizers, losses=losses, jit_compile=False)
+    return gan
+
+
 def new_gan(way, rates=(1e-2, 1e-2)):
     experiment.start("smoke", 5)
     networks = chapter.build_generator(4, width=8), chapter.build_discriminator(SHAPE, way, width=8)
     gan = chapter.CGAN(*networks, 5, decay=0.9)
-    adam = [keras.optimizers.SGD(rate) for rate in rates]
-    losses = (chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss)
-    gan.compile(*adam, losses=losses, jit_compile=False)
-    return gan
+    return compiled(gan, rates)
 
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (8, *SHAPE), np.uint8)
@@ -206,10 +211,7 @@ def regularised(kind=chapter.CGAN, gamma=None):
     discriminator = chapter.build_comparing_discriminator(SHAPE, width=4, hidden=6)
     options = {} if gamma is None else {"gamma": gamma}
     gan = kind(generator, discriminator, 5, decay=0.9, **options)
-    adam = [keras.optimizers.SGD(1e-2) for _ in range(2)]
-    losses = (chapter.chapter3.generator_loss, chapter.chapter3.discriminator_loss)
-    gan.compile(*adam, losses=losses, jit_compile=False)
-    return gan
+    return compiled(gan)
 
 
 def test_the_hidden_layer_stands_before_both_answers(rng):

@@ -44,8 +44,12 @@ def results_of(runs: list[dict]) -> dict[str, dict]:
     Args:
         runs: of the chapter's entry of results.json, from a sweep over seeds.
     """
+    firsts = {}  # a result need not be in every run
+    for run in runs:
+        for name, result in run["results"].items():
+            firsts.setdefault(name, result)
     results = {}
-    for name, first in runs[0]["results"].items():
+    for name, first in firsts.items():
         values = {str(run["seed"]): run["results"][name]["value"] for run in runs
                   if name in run["results"]}  # fmt: skip
         numbers = list(values.values())
@@ -147,8 +151,14 @@ def main(arguments: list[str]) -> int:
         print(f"Not of today's code: {', '.join(old)}. Run: make evidence" if old else
               "docs/evidence.json is up to date.")  # fmt: skip
         return int(bool(old))
-    from tools import run
+    from tools import jobs, run
 
+    vary = None
+    if args.vary:
+        try:
+            [vary] = jobs.parse_sweeps([args.vary])
+        except ValueError as mistake:
+            parser.error(f"--vary takes one option and its values, as in limit=60,200 ({mistake}).")
     out = args.root / "runs" / "evidence"
     command = ["--root", str(args.root), "--profile", PROFILE, "--out", str(out)]
     command += ["--changed", "computes", "--workers", args.workers]
@@ -159,7 +169,6 @@ def main(arguments: list[str]) -> int:
     code = run.main(command)
     if code > 1:  # the run did not start, or was stopped
         return code
-    vary = args.vary.split("=")[0] if args.vary else None
     return int(bool(collect(args.root, out, args.chapters, vary)))
 
 
